@@ -1,0 +1,97 @@
+"""What a machine is made of: strands in cores, regions of memory, crypto units, buses.
+
+Facts about a host, read once at the start of ldmd and never changed by a command.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+RA_BASE = 0x8000000
+"""Real address of a domain's first block unless the machine says otherwise."""
+
+MAX_BLOCKS = 128
+
+
+@dataclass(frozen=True, order=True)
+class Region:
+    """``size`` bytes of the machine's memory from physical address ``base``, half open."""
+
+    base: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.base + self.size
+
+
+@dataclass(frozen=True, order=True)
+class Strand:
+    """A CPU thread: physical id, the core it belongs to, the host CPU that runs it."""
+
+    pid: int
+    core: int
+    cpu: int
+
+
+@dataclass(frozen=True, order=True)
+class CryptoUnit:
+    """A crypto unit (MAU) and the core it belongs to."""
+
+    id: int
+    core: int
+
+
+@dataclass(frozen=True, order=True)
+class Bus:
+    """An I/O bus that can be given to a domain; ``source`` is ``sysfs`` or ``declared``."""
+
+    name: str
+    pseudonym: str
+    source: str = "declared"
+
+
+@dataclass(frozen=True)
+class Hypervisor:
+    """What the driver can run; compared between two machines by the L rules."""
+
+    version: str = ""
+    accelerator: str = "tcg"
+    accelerator_reason: str = ""
+    machine_types: tuple[str, ...] = ()
+    default_machine_type: str = ""
+    cpu_model: str = ""
+    cpu_features: tuple[str, ...] = ()
+    firmware: Mapping[str, str] = field(default_factory=dict)
+    """Firmware name to digest, for instance ``{"bios": "sha256:…"}``."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One physical host under one ldmd, or a declared slice of it."""
+
+    name: str
+    instance: str
+    processor: str
+    frequency_hz: int | None
+    strands: tuple[Strand, ...]
+    regions: tuple[Region, ...]
+    page: int
+    crypto: tuple[CryptoUnit, ...] = ()
+    buses: tuple[Bus, ...] = ()
+    hypervisor: Hypervisor = field(default_factory=Hypervisor)
+    ra_base: int = RA_BASE
+    backing: str = "tmpfs"
+    emulated: bool = False
+    rules: str = "1.2"
+    strict: bool = False
+    vlans: bool = False
+    """The kernel can filter VLANs on bridges."""
+
+    def core_of(self, pid: int) -> int:
+        """The core that strand *pid* belongs to."""
+        return next(s.core for s in self.strands if s.pid == pid)
+
+    def core_strands(self, core: int) -> tuple[int, ...]:
+        """Physical ids of the strands of *core*, ascending."""
+        return tuple(s.pid for s in self.strands if s.core == core)
