@@ -1,4 +1,4 @@
-"""What a hypervisor driver needs to know of a domain to run it: the domain with all names resolved."""
+"""What a hypervisor driver needs to know of a domain to run it, with all names resolved."""
 
 from dataclasses import dataclass
 
