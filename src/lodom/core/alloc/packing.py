@@ -1,0 +1,190 @@
+"""Exact bin packing: which hole takes which item.  Whole numbers only, no addresses.
+
+First two quick guesses that nearly always succeed, then a search over "largest item first, into
+which hole".  What keeps the search small:
+
+- a hole of size r counts only with the largest sum of items that it can hold (subset sums);
+- for every size t, holes offer ``r // t`` places for items of at least t, and that must suffice;
+- an item that fills a hole exactly goes there: nothing better can be done with either;
+- holes with equal room are one choice; equal items go to holes in one order only;
+- a state that failed once is remembered.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Final, Literal
+
+STEPS: Final = 20_000
+"""Choices tried before the search gives up: some tenths of a second."""
+
+IMPOSSIBLE: Final = "impossible"
+UNDECIDED: Final = "undecided"
+
+Packing = tuple[int, ...] | Literal["impossible", "undecided"]
+
+# Beyond this many bits a set of sums costs more than it saves.
+_WIDEST: Final = 1 << 18
+
+
+def pack(items: Sequence[int], holes: Sequence[int], steps: int = STEPS) -> Packing:
+    """The hole of each item, so that no hole overflows; or that there is no such packing.
+
+    Of equally good holes the first is used, so that callers prefer holes by order.  ``undecided``
+    after *steps* choices, never otherwise.
+    """
+    if sum(items) > sum(holes) or max(items, default=0) > max(holes, default=0):
+        return IMPOSSIBLE
+    order = sorted(range(len(items)), key=lambda i: (-items[i], i))
+    sizes = [items[i] for i in order]
+    sums = _Sums(sizes, max(holes, default=0))
+    if not _may_fit(sums, 0, list(holes)):
+        return IMPOSSIBLE
+    found = _best_fit(sizes, holes) or _fill(sizes, holes)
+    if found is None:
+        # n items never need more than the n largest holes.
+        largest = sorted(range(len(holes)), key=lambda h: (-holes[h], h))[: len(items)]
+        answer = _Search(sums, [holes[h] for h in largest], steps).run()
+        if isinstance(answer, str):
+            return answer
+        found = [largest[h] for h in answer]
+    where = dict(zip(order, found, strict=True))
+    return tuple(where[i] for i in range(len(items)))
+
+
+def _best_fit(sizes: Sequence[int], holes: Sequence[int]) -> list[int] | None:
+    """Each item, largest first, into the hole that it fills best."""
+    room = list(holes)
+    found: list[int] = []
+    for size in sizes:
+        fitting = [h for h, r in enumerate(room) if r >= size]
+        if not fitting:
+            return None
+        best = min(fitting, key=lambda h: (room[h], h))
+        room[best] -= size
+        found.append(best)
+    return found
+
+
+def _fill(sizes: Sequence[int], holes: Sequence[int]) -> list[int] | None:
+    """Each hole, smallest first, filled as full as it can be, with large items rather."""
+    left = list(range(len(sizes)))
+    found = [-1] * len(sizes)
+    for hole in sorted(range(len(holes)), key=lambda h: (holes[h], h)):
+        if not left or holes[hole] < sizes[left[-1]]:
+            continue
+        sums = _Sums([sizes[i] for i in left], holes[hole])
+        if not sums.exact:
+            return None
+        target = sums.best(0, holes[hole])
+        for place, item in enumerate(tuple(left)):
+            if target >= sizes[item] and sums.reaches(place + 1, target - sizes[item]):
+                target -= sizes[item]
+                found[item] = hole
+                left.remove(item)
+    return None if left else found
+
+
+class _Sums:
+    """Sums that the items from an index on can make, as bit sets; sizes are descending."""
+
+    def __init__(self, sizes: Sequence[int], widest: int) -> None:
+        self.sizes = sizes
+        self.totals = [0]
+        self.exact = widest < _WIDEST
+        mask = (1 << (widest + 1)) - 1 if self.exact else 1
+        self._sets = [1]
+        self._best: dict[tuple[int, int], int] = {}
+        for size in reversed(sizes):
+            reach = self._sets[-1]
+            self._sets.append((reach | reach << size) & mask if self.exact else 1)
+            self.totals.append(self.totals[-1] + size)
+        self._sets.reverse()
+        self.totals.reverse()
+        self.groups = [
+            [(size, len(list(same))) for size, same in groupby(sizes[first:])]
+            for first in range(len(sizes) + 1)
+        ]
+
+    def reaches(self, first: int, total: int) -> bool:
+        """Whether some of the items from *first* on sum up to *total*."""
+        return bool(self._sets[first] >> total & 1)
+
+    def best(self, first: int, room: int) -> int:
+        """The largest sum of items from *first* on that *room* can hold (or a bound above it)."""
+        if room >= self.totals[first]:
+            return self.totals[first]
+        if first == len(self.sizes) or room < self.sizes[-1]:
+            return 0
+        if not self.exact:
+            return room
+        key = (first, room)
+        if key not in self._best:
+            self._best[key] = (self._sets[first] & ((2 << room) - 1)).bit_length() - 1
+        return self._best[key]
+
+
+def _may_fit(sums: _Sums, first: int, room: list[int]) -> bool:
+    """Necessary conditions for the items from *first* on to fit into *room*."""
+    if sum(sums.best(first, r) for r in room) < sums.totals[first]:
+        return False
+    at_least = 0
+    for size, count in sums.groups[first]:
+        at_least += count
+        if sum(r // size for r in room) < at_least:
+            return False
+    return True
+
+
+@dataclass
+class _Search:
+    """Depth first over the items; ``room`` is what each hole has left."""
+
+    sums: _Sums
+    room: list[int]
+    steps: int
+    found: list[int] = field(default_factory=list)
+    failed: set[tuple[int, int, tuple[int, ...]]] = field(default_factory=set)
+
+    def run(self) -> list[int] | Literal["impossible", "undecided"]:
+        if self._place(0):
+            return self.found
+        return UNDECIDED if self.steps < 0 else IMPOSSIBLE
+
+    def _place(self, item: int) -> bool:
+        """Place the items from *item* on; on failure all is as before.  At most 128 deep."""
+        sizes = self.sums.sizes
+        if item == len(sizes):
+            return True
+        size = sizes[item]
+        # Equal items in one order: the room left by the one before bounds the next.
+        last = self.found[-1] if item and sizes[item - 1] == size else -1
+        bound = self.room[last] + size if last >= 0 else 0
+        smallest = sizes[-1]
+        state = (item, bound, tuple(sorted(r for r in self.room if r >= smallest)))
+        if state in self.failed:
+            return False
+        if _may_fit(self.sums, item, self.room):
+            for hole in self._choices(size, bound, last):
+                self.steps -= 1
+                if self.steps < 0:
+                    return False
+                self.room[hole] -= size
+                self.found.append(hole)
+                if self._place(item + 1):
+                    return True
+                self.found.pop()
+                self.room[hole] += size
+        if self.steps >= 0:
+            self.failed.add(state)
+        return False
+
+    def _choices(self, size: int, bound: int, last: int) -> list[int]:
+        """Holes worth trying: one of each room, tightest first; an exact fit alone."""
+        distinct: dict[int, int] = {}
+        for hole, room in enumerate(self.room):
+            if room >= size and (room >= bound or hole == last):
+                distinct.setdefault(room, hole)
+        if size in distinct:
+            return [distinct[size]]
+        return [distinct[room] for room in sorted(distinct)]
