@@ -20,10 +20,10 @@ fail() {
     exit 1
 }
 
-# Names of the packages that PACKAGE depends on, first alternatives, no virtual ones.
+# Names of what each PACKAGE depends on: first alternatives, no virtual packages.
 depends() {
     apt-cache depends --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
-        --no-enhances "$1" | sed -n 's/^ *\(Pre\)\?Depends: \([^<].*\)/\2/p'
+        --no-enhances "$@" | sed -n 's/^ *\(Pre\)\?Depends: \([^<].*\)/\2/p' | sort -u
 }
 
 # Download the candidate version of each PACKAGE and unpack it into DIRECTORY.
@@ -31,7 +31,8 @@ unpack() {
     local directory=$1 deb
     shift
     mkdir -p "$work/deb" "$directory"
-    (cd "$work/deb" && apt-get -o APT::Sandbox::User=root -qq download "$@") || fail "cannot download $*"
+    (cd "$work/deb" && apt-get -o APT::Sandbox::User=root -qq download "$@") ||
+        fail "cannot download $*"
     for deb in "$work"/deb/*.deb; do
         dpkg-deb -x "$deb" "$directory"
     done
@@ -46,46 +47,53 @@ unpack_kernel() {
         unpack "$work/kernel" "$image" $(depends "$image" | grep '^linux-modules-' || true)
         return
     done
-    fail "no kernel package found (linux-image-cloud-amd64 or linux-image-virtual); try apt-get update"
+    fail "apt knows no linux-image-cloud-amd64 and no linux-image-virtual; try apt-get update"
 }
 
-missing_libraries() { # shared objects that programs and libraries in $work/agent need and lack
-    find "$work/agent" -type f \( -name 'qemu-ga' -o -name '*.so*' \) -exec readelf -d {} + \
-        2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u | while read -r so; do
-        [ -n "$(find "$work/agent" -name "$so" -print -quit)" ] || echo "$so"
-    done
-}
-
-# Go down the tree of dependencies until no shared object is missing.
-unpack_agent() {
-    local level=(qemu-guest-agent) next package
-    while [ ${#level[@]} -gt 0 ]; do
-        unpack "$work/agent" "${level[@]}"
-        [ -n "$(missing_libraries)" ] || return 0
-        next=$(for package in "${level[@]}"; do depends "$package"; done)
-        mapfile -t level < <(grep -E '^(lib|zlib)' <<<"$next" | grep -v perl | sort -u)
-    done
-    fail "no package has $(missing_libraries | tr '\n' ' ')"
-}
-
-# Copy qemu-ga and the closure of its shared objects, not the rest of their packages.
-install_agent() {
-    local todo so file
-    install -D "$(find "$work/agent" -name qemu-ga -type f)" "$root/sbin/qemu-ga"
-    mkdir -p "$root/lib64" "$libraries"
-    cp -L "$(find "$work/agent" -name 'ld-linux-x86-64.so.2' | head -1)" "$root/lib64/"
-    mapfile -t todo < <(needed "$root/sbin/qemu-ga")
+# The shared objects that qemu-ga needs, one a line: "have FILE" or "lack NAME".
+libraries_needed() {
+    local todo so file seen=" "
+    mapfile -t todo < <(needed "$work/agent/usr/sbin/qemu-ga")
     while [ ${#todo[@]} -gt 0 ]; do
         so=${todo[0]} todo=("${todo[@]:1}")
-        [ ! -e "$libraries/$so" ] || continue
-        file=$(readlink -f "$(find "$work/agent" -name "$so" | head -1)")
-        install "$file" "$libraries/$so"
-        todo+=($(needed "$file"))
+        [[ $seen != *" $so "* ]] || continue
+        seen+="$so "
+        file=$(find "$work/agent" -name "$so" -print -quit)
+        if [ -z "$file" ]; then
+            echo "lack $so"
+        else
+            echo "have $file"
+            mapfile -t -O ${#todo[@]} todo < <(needed "$file")
+        fi
     done
 }
 
-needed() { # shared objects that FILE asks for
+lacking() {
+    libraries_needed | sed -n 's/^lack //p'
+}
+
+needed() { # shared objects that FILE itself asks for
     readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'
+}
+
+# Go down the tree of dependencies until no shared object is missing; copy only those.
+install_agent() {
+    local level=(qemu-guest-agent) seen=" " file
+    while [ ${#level[@]} -gt 0 ]; do
+        unpack "$work/agent" "${level[@]}"
+        [ -n "$(lacking)" ] || break
+        seen+="${level[*]} "
+        mapfile -t level < <(depends "${level[@]}" | grep -E '^(lib|zlib)' | while read -r file; do
+            [[ $seen == *" $file "* ]] || echo "$file"
+        done)
+    done
+    [ -z "$(lacking)" ] || fail "no package has" $(lacking)
+    mkdir -p "$root/lib64" "$libraries"
+    install "$work/agent/usr/sbin/qemu-ga" "$root/sbin/"
+    cp -L "$(find "$work/agent" -name 'ld-linux-x86-64.so.2' -print -quit)" "$root/lib64/"
+    libraries_needed | while read -r _ file; do
+        cp -L "$file" "$libraries/"
+    done
 }
 
 # Copy the modules unpacked (busybox insmod reads only plain ones), write their order.
@@ -127,7 +135,7 @@ install_base() {
     install -m 644 "$here/inittab" "$root/etc/inittab"
     echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
     echo 'root:x:0:' >"$root/etc/group"
-    echo "PS1=\"\$(hostname)# \" HOME=/root; export PATH=/sbin:/bin; cd; stty rows 24 cols 80" >"$root/etc/profile"
+    echo "PS1=\"\$(hostname)# \" HOME=/root; export PATH=/sbin:/bin; cd" >"$root/etc/profile"
     gcc -std=c11 -O2 -Wall -Wextra -Werror -static -s -pthread "$here/workload.c" \
         -o "$root/bin/workload"
 }
@@ -142,7 +150,6 @@ build() {
     unpack_kernel
     install_base
     install_modules
-    unpack_agent
     install_agent
     (cd "$root" && find . -print0 | sort -z | cpio --null --create --format=newc --owner=0:0 \
         --reproducible --quiet | gzip -9n) >"$work/initrd"

@@ -70,6 +70,7 @@ static uint64_t mix(uint64_t x) /* splitmix64 */
     return x ^ (x >> 31);
 }
 
+/* The first line of a file of the kernel's. */
 static void read_line(const char *path, char *into, size_t size)
 {
     FILE *f = fopen(path, "r");
@@ -115,7 +116,7 @@ static void spawn(void *(*run)(void *), void *arg)
     pthread_detach(t);
 }
 
-/* ---- counter: lines to every client of port 7000, heartbeats ---------------------------------- */
+/* ---- counter: lines to every client of port 7000, heartbeats ---- */
 
 static atomic_int clients[MAX_CLIENTS]; /* descriptor + 1; 0 is a free place */
 
@@ -182,7 +183,7 @@ static void *tick(void *arg)
     return arg;
 }
 
-/* ---- disk: write, read back, never trust --------------------------------------------------------- */
+/* ---- disk: write, read back, never trust ---- */
 
 struct block {
     uint64_t magic, number, generation, sum;
@@ -272,7 +273,7 @@ static void *work_disk(void *arg)
     return arg;
 }
 
-/* ---- dirtier ---------------------------------------------------------------------------------------- */
+/* ---- dirtier ---- */
 
 static pthread_mutex_t dirty_lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned dirty_rate, dirty_size; /* MiB/s, MiB */
@@ -317,14 +318,13 @@ static void *work_dirty(void *arg)
     return arg;
 }
 
-/* ---- pattern: pages with a known content at a known guest-physical address --------------------- */
+/* ---- pattern: pages with a known content at a known guest-physical address ---- */
 
 static struct {
     pthread_mutex_t lock;
-    uint64_t *base, seed;
-    uint64_t gpa[MAX_PATTERN];
+    uint64_t *base;
     unsigned pages;
-    unsigned long long checks, bad, moved;
+    unsigned long long seed, gpa[MAX_PATTERN], checks, bad, moved;
 } pattern = {.lock = PTHREAD_MUTEX_INITIALIZER, .seed = 1, .pages = 64};
 
 static uint64_t pattern_word(uint64_t page, uint64_t word)
@@ -387,53 +387,36 @@ static void *work_pattern(void *arg)
     return arg;
 }
 
-/* ---- control: lines on port 7001 ---------------------------------------------------------------------- */
-
-static unsigned long long memory_total_kb(void)
-{
-    unsigned long long kb = 0;
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (f) {
-        if (fscanf(f, "MemTotal: %llu", &kb) != 1)
-            kb = 0;
-        fclose(f);
-    }
-    return kb;
-}
+/* ---- control: lines on port 7001 ---- */
 
 static void print_status(FILE *out)
 {
-    char online[256];
+    char online[256], total[64]; /* MemTotal is the first line of its file */
+    unsigned long long memory = 0;
     read_line("/sys/devices/system/cpu/online", online, sizeof online);
+    read_line("/proc/meminfo", total, sizeof total);
+    sscanf(total, "MemTotal: %llu", &memory);
     check_pattern();
     fprintf(out,
             "{\"name\": \"%s\", \"boot_id\": \"%s\", \"counter\": %llu, \"cpus\": %ld, "
             "\"cpus_online\": \"%s\", \"mem_total_kb\": %llu, ",
-            name, boot_id, (unsigned long long)counter, sysconf(_SC_NPROCESSORS_ONLN), online,
-            memory_total_kb());
+            name, boot_id, counter, sysconf(_SC_NPROCESSORS_ONLN), online, memory);
     fprintf(out,
             "\"disk\": {\"written\": %llu, \"verified\": %llu, \"bad\": %llu, \"errors\": %llu, "
             "\"found\": %llu}, ",
-            (unsigned long long)disk.written, (unsigned long long)disk.verified,
-            (unsigned long long)disk.bad, (unsigned long long)disk.errors,
-            (unsigned long long)disk.found);
+            disk.written, disk.verified, disk.bad, disk.errors, disk.found);
     pthread_mutex_lock(&pattern.lock);
-    fprintf(out, "\"pattern\": {\"seed\": %llu, \"checks\": %llu, \"bad\": %llu, \"moved\": %llu, \"pages\": [",
-            (unsigned long long)pattern.seed, pattern.checks, pattern.bad, pattern.moved);
+    fprintf(out,
+            "\"pattern\": {\"seed\": %llu, \"checks\": %llu, \"bad\": %llu, \"moved\": %llu, "
+            "\"pages\": [",
+            pattern.seed, pattern.checks, pattern.bad, pattern.moved);
     for (unsigned p = 0; p < pattern.pages; p++)
-        fprintf(out, "%s%llu", p ? ", " : "", (unsigned long long)pattern.gpa[p]);
+        fprintf(out, "%s%llu", p ? ", " : "", pattern.gpa[p]);
     pthread_mutex_unlock(&pattern.lock);
     pthread_mutex_lock(&dirty_lock);
     fprintf(out, "]}, \"dirtier\": {\"rate\": %u, \"size\": %u, \"pages\": %llu}}\n", dirty_rate,
-            dirty_size, (unsigned long long)dirtied);
+            dirty_size, dirtied);
     pthread_mutex_unlock(&dirty_lock);
-}
-
-static void sysrq_panic(void)
-{
-    int fd = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, "c", 1) != 1)
-        perror("sysrq");
 }
 
 static void obey(const char *line, FILE *out)
@@ -448,8 +431,8 @@ static void obey(const char *line, FILE *out)
     fputs(panic || again || off || dirty ? "ok\n"
           : "error: status, dirty RATE [SIZE], panic, reboot or poweroff\n", out);
     fflush(out);
-    if (panic)
-        sysrq_panic();
+    if (panic && write(open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC), "c", 1) != 1)
+        perror("sysrq-trigger");
     if (again || off)
         sync();
     if (again)
@@ -476,20 +459,14 @@ static void *serve(void *arg)
     return NULL;
 }
 
-static void start_pattern(void)
+static void set_pattern(const char *text)
 {
-    char value[64];
-    if (argument("lodom.pattern", value, sizeof value)) {
-        unsigned long long seed = pattern.seed;
-        unsigned pages = pattern.pages;
-        if (sscanf(value, "%u:%llu", &pages, &seed) < 1 || pages > MAX_PATTERN)
-            fprintf(stderr, "lodom.pattern=%s: want PAGES[:SEED], at most %d pages\n", value, MAX_PATTERN);
-        else
-            pattern.pages = pages, pattern.seed = seed;
-    }
-    if (pattern.pages)
-        make_pattern();
-    spawn(work_pattern, NULL);
+    unsigned long long seed = pattern.seed;
+    unsigned pages = 0;
+    if (sscanf(text, "%u:%llu", &pages, &seed) < 1 || pages < 1 || pages > MAX_PATTERN)
+        fprintf(stderr, "lodom.pattern=%s: want PAGES[:SEED], 1 to %d pages\n", text, MAX_PATTERN);
+    else
+        pattern.pages = pages, pattern.seed = seed;
 }
 
 int main(void)
@@ -500,7 +477,10 @@ int main(void)
     read_line("/proc/sys/kernel/random/boot_id", boot_id, sizeof boot_id);
     argument("lodom.name", name, sizeof name);
     int control = listener(CONTROL_PORT);
-    start_pattern();
+    if (argument("lodom.pattern", value, sizeof value))
+        set_pattern(value);
+    make_pattern();
+    spawn(work_pattern, NULL);
     spawn(tick, NULL);
     spawn(accept_counter, (void *)(intptr_t)listener(COUNTER_PORT));
     if (argument("lodom.dirty", value, sizeof value) && !set_dirty(value, ':'))
