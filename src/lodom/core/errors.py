@@ -190,6 +190,23 @@ class NotSupported(LodomError):
     why: str
 
 
+@dataclass(kw_only=True, eq=False)
+class ConfigInvalid(LodomError):
+    """machine.toml cannot be used as it stands.
+
+    Remedy:
+        Correct the line that the message names; a key that is left out takes its default.
+    """
+
+    code = "LDM-009"
+    kind = Kind.INVALID
+    template = "{file}{line}: {key}{why}"
+    file: str
+    line: str
+    key: str
+    why: str
+
+
 # -- room ---------------------------------------------------------------------------------------
 
 
@@ -253,6 +270,28 @@ class CryptoExhausted(LodomError):
     free: int
 
 
+@dataclass(kw_only=True, eq=False)
+class HugePagesShort(LodomError):
+    """The kernel cannot make as many huge pages as the memory pool needs.
+
+    Remedy:
+        Free memory and try the command of the message; reserve the pages at boot
+        (``hugepages=N`` on the kernel's command line); or take less in machine.toml, section
+        [memory].
+    """
+
+    code = "LDM-024"
+    kind = Kind.NO_ROOM
+    template = (
+        "{missing} huge pages of {page} are missing of {wanted} more that the memory pool needs; "
+        "to try by hand: {command}"
+    )
+    page: str
+    wanted: int
+    missing: int
+    command: str
+
+
 # -- operations ---------------------------------------------------------------------------------
 
 
@@ -314,6 +353,21 @@ class CpuReconfigurationDisabled(LodomError):
     kind = Kind.REFUSED
     template = "CPU dynamic reconfiguration is disabled for LDom {name} until it is rebooted"
     name: str
+
+
+@dataclass(kw_only=True, eq=False)
+class WrongPool(LodomError):
+    """The memory pool of this machine was made with other values than machine.toml has now.
+
+    Remedy:
+        Put the old values of section [memory] back; or stop all domains and restart the host,
+        which ends the pool and makes it anew.
+    """
+
+    code = "LDM-034"
+    kind = Kind.WRONG_STATE
+    template = "The memory pool at {path} was made with other regions, backing or kept ranges"
+    path: str
 
 
 # -- peers and migration ------------------------------------------------------------------------
