@@ -207,6 +207,21 @@ class ConfigInvalid(LodomError):
     why: str
 
 
+@dataclass(kw_only=True, eq=False)
+class BadUsage(LodomError):
+    """The words of a command line do not form a command.
+
+    Remedy:
+        ``ldm --help`` lists the commands, ``ldm --help COMMAND`` shows one.
+    """
+
+    code = "LDM-010"
+    kind = Kind.INVALID
+    template = "{problem}"
+    problem: str
+    usage: str = ""
+
+
 # -- room ---------------------------------------------------------------------------------------
 
 

@@ -101,7 +101,7 @@ _LISTS = (
     Verb("list-services", "services", READ, "List virtual I/O services",
          (_form(_EXTENDED, _PARSEABLE, _ANY_LDOMS),)),
     Verb("list-constraints", "constraints", READ, "List what was asked for domains",
-         (_form(Option("-x", "xml", required=True), _ANY_LDOMS),
+         (_form(Option("-x", "xml"), _ANY_LDOMS),
           _form(_EXTENDED, _PARSEABLE, _ANY_LDOMS)),
          note="-x not yet"),
     Verb("list-devices", "devices", READ, "List free (-a: all) devices of the machine",
@@ -206,7 +206,9 @@ _CONSOLE = (
          (_form(_FORCE, _named("vcc-name")),), shown="remove-vcc"),
     Verb("set-vconsole", "vconsole", WRITE, "Change a domain's console",
          (_form(Property("port", "port", v.PORT, shown="[<port-num>]"),
-                Property("group", "group", v.GROUP), Property("service", "service", v.VCC), _LDOM),), shown="set-vcons"),
+                Property("group", "group", v.GROUP), Property("service", "service", v.VCC),
+                _LDOM),),
+         shown="set-vcons"),
 )  # fmt: skip
 
 _DISK = (
