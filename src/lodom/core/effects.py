@@ -42,6 +42,15 @@ class Report(Effect):
     progress: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Settle(Effect):
+    """Whoever waits for *key* gets his answer; nothing if nobody does.  Handled by the engine."""
+
+    key: str
+    error: LodomError | None = None
+    say: str = ""
+
+
 # -- time ---------------------------------------------------------------------------------------
 
 

@@ -94,6 +94,8 @@ class Runtime:
     boot_vcpus: int
     plugged: tuple[int, ...]
     """Virtual CPUs that exist in the process, ascending; those without a strand are parked."""
+    online: tuple[int, ...] = ()
+    """Virtual CPUs that the guest runs on now; fewer than its strands during a migration."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,10 @@ class Domain:
     migration: str = ""
     """Id of the migration that holds this domain locked."""
     storage_differs: bool = False
+    restart: bool = False
+    """When its process is gone it is started anew (reboot with something to do, panic, crash)."""
+    deaths: int = 0
+    """Unexpected ends in a row without the guest coming up in between."""
     hostid: int = 0
 
     @property

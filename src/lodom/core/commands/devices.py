@@ -1,0 +1,142 @@
+"""Virtual devices of a domain: disks, network devices, console settings."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from lodom.core.commands.domains import given_mac, new_mac
+from lodom.core.commands.form import Step, command, done, guest
+from lodom.core.commands.services import check_mtu, check_vlans, server, switch
+from lodom.core.errors import AlreadyExists, InUse, InvalidValue, ObjectUnknown, WrongState
+from lodom.core.events import CommandGiven
+from lodom.core.model.devices import Console, Vdisk, Vnet
+from lodom.core.model.domain import Constraints, Domain, State
+from lodom.core.model.inventory import Inventory
+
+MAX_DEVICES = 24
+"""Disks, and network devices, that fit on a guest's bus."""
+
+
+def _idle(domain: Domain) -> Domain:
+    """The domain, if its devices may change now.
+
+    Raises:
+        WrongState: it is not inactive or bound.
+    """
+    if domain.state not in (State.INACTIVE, State.BOUND):
+        raise WrongState(
+            name=domain.name, why=f"is {domain.state}; devices change only while it is stopped"
+        )
+    return domain
+
+
+def _number(order: CommandGiven, used: Iterable[int], what: str) -> int:
+    taken = set(used)
+    wanted = order.arguments.get("id")
+    if wanted is None:
+        return next(i for i in range(MAX_DEVICES + 1) if i not in taken)
+    if int(wanted) in taken:
+        raise InUse(what=f"{what} id", name=str(wanted), user="another device of the domain")
+    if int(wanted) >= MAX_DEVICES:
+        raise InvalidValue(what="id", value=str(wanted), why=f"it is below {MAX_DEVICES}")
+    return int(wanted)
+
+
+def _put(inventory: Inventory, domain: Domain, **changed: object) -> Inventory:
+    constraints: Constraints = replace(domain.constraints, **changed)  # type: ignore[arg-type]
+    return inventory.with_domain(replace(domain, constraints=constraints))
+
+
+# -- disks --------------------------------------------------------------------------------------
+
+
+@command("add-vdisk")
+def add_vdisk(inventory: Inventory, order: CommandGiven) -> Step:
+    """Give a domain a disk on a volume that no other disk uses."""
+    domain = _idle(guest(inventory, order))
+    vds = server(inventory, order.arguments["service"])
+    name, volume = order.arguments["name"], order.arguments["volume"]
+    if vds.volume(volume) is None:
+        raise ObjectUnknown(what="Volume", name=volume, where=f' in vds "{vds.name}"')
+    disks = domain.constraints.vdisks
+    if any(d.name == name for d in disks):
+        raise AlreadyExists(what="Disk", name=name, where=f" in LDom {domain.name}")
+    for other in inventory.sorted_domains():
+        for disk in other.constraints.vdisks:
+            if (disk.server, disk.volume) == (vds.name, volume):
+                raise InUse(what="Volume", name=volume, user=f"{disk.name}@{other.name}")
+    if len(disks) >= MAX_DEVICES:
+        raise InvalidValue(what="disk", value=name, why=f"a domain has at most {MAX_DEVICES}")
+    index = _number(order, (d.id for d in disks), "Disk")
+    disk = Vdisk(name, volume, vds.name, index, int(order.arguments.get("timeout") or 0))
+    return done(_put(inventory, domain, vdisks=(*disks, disk)), order)
+
+
+@command("remove-vdisk")
+def remove_vdisk(inventory: Inventory, order: CommandGiven) -> Step:
+    """Take a disk away; the volume stays."""
+    domain = _idle(guest(inventory, order))
+    name = order.arguments["name"]
+    disks = domain.constraints.vdisks
+    if not any(d.name == name for d in disks):
+        raise ObjectUnknown(what="Disk", name=name, where=f" in LDom {domain.name}")
+    return done(_put(inventory, domain, vdisks=tuple(d for d in disks if d.name != name)), order)
+
+
+# -- network ------------------------------------------------------------------------------------
+
+
+@command("add-vnet")
+def add_vnet(inventory: Inventory, order: CommandGiven) -> Step:
+    """Give a domain a network device on a switch."""
+    domain = _idle(guest(inventory, order))
+    vsw = switch(inventory, order.arguments["switch"])
+    name = order.arguments["name"]
+    nets = domain.constraints.vnets
+    if any(n.name == name for n in nets):
+        raise AlreadyExists(what="Network device", name=name, where=f" in LDom {domain.name}")
+    if len(nets) >= MAX_DEVICES:
+        raise InvalidValue(what="vnet", value=name, why=f"a domain has at most {MAX_DEVICES}")
+    pvid, vids = check_vlans(inventory, order, vsw.default_vlan)
+    given = order.arguments.get("mac")
+    vnet = Vnet(
+        name=name,
+        switch=vsw.name,
+        mac=given_mac(inventory, given) if given else new_mac(inventory, order),
+        id=_number(order, (n.id for n in nets), "Network"),
+        pvid=pvid,
+        vids=tuple(vids),
+        mtu=check_mtu(order, 0),
+        mode=order.arguments.get("mode") or "",
+    )
+    return done(_put(inventory, domain, vnets=(*nets, vnet)), order)
+
+
+@command("remove-vnet")
+def remove_vnet(inventory: Inventory, order: CommandGiven) -> Step:
+    """Take a network device away."""
+    domain = _idle(guest(inventory, order))
+    name = order.arguments["name"]
+    nets = domain.constraints.vnets
+    if not any(n.name == name for n in nets):
+        raise ObjectUnknown(what="Network device", name=name, where=f" in LDom {domain.name}")
+    return done(_put(inventory, domain, vnets=tuple(n for n in nets if n.name != name)), order)
+
+
+# -- console ------------------------------------------------------------------------------------
+
+
+@command("set-vconsole")
+def set_vcons(inventory: Inventory, order: CommandGiven) -> Step:
+    """What to ask for at the next bind: port, group, concentrator; empty clears."""
+    domain = guest(inventory, order)
+    if domain.state is not State.INACTIVE:
+        raise WrongState(name=domain.name, why=f"is {domain.state}; unbind it first")
+    old = domain.constraints.console
+    service = order.arguments.get("service", old.service) or ""
+    if service and service not in inventory.vcc:
+        raise ObjectUnknown(what="Virtual console concentrator", name=service)
+    port = order.arguments.get("port", old.port)
+    console = Console(
+        service, order.arguments.get("group", old.group) or "", int(port) if port else None
+    )
+    return done(_put(inventory, domain, console=console), order)

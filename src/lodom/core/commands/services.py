@@ -1,0 +1,265 @@
+"""Virtual I/O services: disk servers and their volumes, switches, console concentrators."""
+
+from dataclasses import replace
+
+from lodom.core.alloc import ports
+from lodom.core.commands.domains import given_mac, new_mac
+from lodom.core.commands.form import Step, command, done
+from lodom.core.effects import MakeSwitch, RemoveSwitch
+from lodom.core.errors import AlreadyExists, InUse, InvalidValue, NotSupported, ObjectUnknown
+from lodom.core.events import CommandGiven
+from lodom.core.model.devices import Concentrator, DiskServer, Switch, Volume
+from lodom.core.model.domain import Domain
+from lodom.core.model.inventory import Inventory
+
+
+def _owner(inventory: Inventory, order: CommandGiven) -> str:
+    """Services belong to the control domain: a guest of ours cannot serve the others."""
+    domain = inventory.named(order.arguments["ldom"])
+    if not domain.control:
+        raise NotSupported(
+            what=f"A service of domain {domain.name}",
+            why="only the control domain primary can give virtual I/O services",
+        )
+    return domain.name
+
+
+def _users(inventory: Inventory, kind: str, name: str) -> list[str]:
+    """Devices of domains that use the service *name* of *kind* (vds, vsw, vcc)."""
+    found: list[str] = []
+    for d in inventory.sorted_domains():
+        if kind == "vds":
+            found += [f"{v.name}@{d.name}" for v in d.constraints.vdisks if v.server == name]
+        if kind == "vsw":
+            found += [f"{v.name}@{d.name}" for v in d.constraints.vnets if v.switch == name]
+        if kind == "vcc" and d.bindings and d.bindings.console:
+            found += [d.name] if d.bindings.console.service == name else []
+    return found
+
+
+def _new_name(inventory: Inventory, name: str) -> None:
+    if name in inventory.vds or name in inventory.vsw or name in inventory.vcc:
+        raise AlreadyExists(what="Service", name=name)
+
+
+# -- disks --------------------------------------------------------------------------------------
+
+
+def server(inventory: Inventory, name: str) -> DiskServer:
+    """The disk server of that name.
+
+    Raises:
+        ObjectUnknown: there is none.
+    """
+    if name not in inventory.vds:
+        raise ObjectUnknown(what="Virtual disk server", name=name)
+    return inventory.vds[name]
+
+
+@command("add-vdiskserver")
+def add_vds(inventory: Inventory, order: CommandGiven) -> Step:
+    """A new, empty disk server."""
+    name = order.arguments["name"]
+    _new_name(inventory, name)
+    vds = DiskServer(name, _owner(inventory, order))
+    return done(inventory.put("vds", name, vds), order)
+
+
+@command("remove-vdiskserver")
+def remove_vds(inventory: Inventory, order: CommandGiven) -> Step:
+    """Remove a disk server with its volumes, if no disk uses it."""
+    vds = server(inventory, order.arguments["name"])
+    if users := _users(inventory, "vds", vds.name):
+        raise InUse(what="Virtual disk server", name=vds.name, user=", ".join(users))
+    return done(inventory.drop("vds", vds.name), order)
+
+
+@command("add-vdiskserverdevice")
+def add_vdsdev(inventory: Inventory, order: CommandGiven) -> Step:
+    """Export a back end under a volume name; twice the same back end only with ``-f``."""
+    vds = server(inventory, order.arguments["service"])
+    name, backend = order.arguments["volume"], order.arguments["backend"]
+    if vds.volume(name):
+        raise AlreadyExists(what="Volume", name=name, where=f' in vds "{vds.name}"')
+    options = tuple(order.arguments.get("options") or ())
+    if "slice" in options:
+        raise NotSupported(what="options=slice", why="Linux guests see whole disks")
+    mpgroup = order.arguments.get("mpgroup") or ""
+    for other in inventory.vds.values():
+        for volume in other.volumes:
+            if volume.backend == backend and not order.arguments.get("force"):
+                if mpgroup and volume.mpgroup == mpgroup:
+                    continue
+                user = f"volume {volume.name}@{other.name}; -f exports it a second time"
+                raise InUse(what="Back end", name=backend, user=user)
+    volume = Volume(name, backend, options, mpgroup)
+    return done(inventory.put("vds", vds.name, replace(vds, volumes=(*vds.volumes, volume))), order)
+
+
+@command("set-vdiskserverdevice")
+def set_vdsdev(inventory: Inventory, order: CommandGiven) -> Step:
+    """Change options and multipath group of a volume that no bound domain uses."""
+    vds, volume = _volume(inventory, order)
+    if user := _bound_user(inventory, vds.name, volume.name):
+        raise InUse(what="Volume", name=volume.name, user=user)
+    if "options" in order.arguments:
+        volume = replace(volume, options=tuple(order.arguments["options"] or ()))
+    if "mpgroup" in order.arguments:
+        volume = replace(volume, mpgroup=order.arguments["mpgroup"] or "")
+    volumes = tuple(volume if v.name == volume.name else v for v in vds.volumes)
+    return done(inventory.put("vds", vds.name, replace(vds, volumes=volumes)), order)
+
+
+@command("remove-vdiskserverdevice")
+def remove_vdsdev(inventory: Inventory, order: CommandGiven) -> Step:
+    """Stop exporting a volume that no disk uses."""
+    vds, volume = _volume(inventory, order)
+    for domain in inventory.sorted_domains():
+        for disk in domain.constraints.vdisks:
+            if (disk.server, disk.volume) == (vds.name, volume.name):
+                user = f"{disk.name}@{domain.name}, to which it is attached"
+                raise InUse(what="Volume", name=volume.name, user=user)
+    volumes = tuple(v for v in vds.volumes if v.name != volume.name)
+    return done(inventory.put("vds", vds.name, replace(vds, volumes=volumes)), order)
+
+
+def _volume(inventory: Inventory, order: CommandGiven) -> tuple[DiskServer, Volume]:
+    vds = server(inventory, order.arguments["service"])
+    volume = vds.volume(order.arguments["volume"])
+    if volume is None:
+        name = order.arguments["volume"]
+        raise ObjectUnknown(what="Volume", name=name, where=f' in vds "{vds.name}"')
+    return vds, volume
+
+
+def _bound_user(inventory: Inventory, vds: str, volume: str) -> str:
+    def uses(d: Domain) -> bool:
+        return any((k.server, k.volume) == (vds, volume) for k in d.constraints.vdisks)
+
+    return next((d.name for d in inventory.sorted_domains() if d.bindings and uses(d)), "")
+
+
+# -- switches -----------------------------------------------------------------------------------
+
+
+def switch(inventory: Inventory, name: str) -> Switch:
+    """The switch of that name.
+
+    Raises:
+        ObjectUnknown: there is none.
+    """
+    if name not in inventory.vsw:
+        raise ObjectUnknown(what="Virtual switch", name=name)
+    return inventory.vsw[name]
+
+
+def check_vlans(inventory: Inventory, order: CommandGiven, default: int) -> tuple[int, list[int]]:
+    """(pvid, vids) of the order.
+
+    Raises:
+        NotSupported: the kernel cannot filter VLANs and the order needs it.
+    """
+    pvid = int(order.arguments.get("pvid") or default)
+    vids = [int(v) for v in order.arguments.get("vids") or ()]
+    if (pvid != default or vids) and not inventory.machine.vlans:
+        raise NotSupported(
+            what=f"VLAN {','.join(map(str, [pvid, *vids]))}",
+            why="this kernel has no VLAN filtering on bridges (CONFIG_BRIDGE_VLAN_FILTERING)",
+        )
+    return pvid, vids
+
+
+def check_mtu(order: CommandGiven, default: int) -> int:
+    """The order's MTU.
+
+    Raises:
+        InvalidValue: outside 1500 to 16000.
+    """
+    mtu = int(order.arguments.get("mtu") or default)
+    if mtu and not 1500 <= mtu <= 16000:
+        raise InvalidValue(what="mtu", value=str(mtu), why="it is 1500 to 16000")
+    return mtu
+
+
+@command("add-vswitch")
+def add_vsw(inventory: Inventory, order: CommandGiven) -> Step:
+    """A new switch; the command ends when its bridge is there."""
+    name = order.arguments["name"]
+    _new_name(inventory, name)
+    default = int(order.arguments.get("default_vlan") or 1)
+    pvid, vids = check_vlans(inventory, order, default)
+    used = {s.id for s in inventory.vsw.values()}
+    wanted = order.arguments.get("id")
+    if wanted is not None and int(wanted) in used:
+        raise InUse(what="Switch id", name=str(wanted), user="another switch")
+    given = order.arguments.get("mac")
+    vsw = Switch(
+        name=name,
+        owner=_owner(inventory, order),
+        mac=given_mac(inventory, given) if given else new_mac(inventory, order),
+        net_dev=order.arguments.get("net_dev") or "",
+        id=int(wanted) if wanted is not None else next(i for i in range(999) if i not in used),
+        default_vlan=default,
+        pvid=pvid,
+        vids=tuple(vids),
+        mtu=check_mtu(order, 1500),
+        mode=order.arguments.get("mode") or "",
+    )
+    make = MakeSwitch(order.request, name, vsw.net_dev, vsw.mtu, vsw.mac)
+    return Step(inventory.put("vsw", name, vsw), (make,), waits=f"vsw:{name}")
+
+
+@command("remove-vswitch")
+def remove_vsw(inventory: Inventory, order: CommandGiven) -> Step:
+    """Remove a switch that no device uses; its bridge goes if Lodom made it."""
+    vsw = switch(inventory, order.arguments["name"])
+    if users := _users(inventory, "vsw", vsw.name):
+        raise InUse(what="Virtual switch", name=vsw.name, user=", ".join(users))
+    step = done(inventory.drop("vsw", vsw.name), order)
+    return replace(step, effects=(RemoveSwitch(vsw.name), *step.effects))
+
+
+# -- consoles -----------------------------------------------------------------------------------
+
+
+@command("add-vconscon")
+def add_vcc(inventory: Inventory, order: CommandGiven) -> Step:
+    """A new console concentrator with its port range."""
+    name = order.arguments["name"]
+    _new_name(inventory, name)
+    low, high = _range(inventory, order, name)
+    vcc = Concentrator(name, _owner(inventory, order), low, high)
+    return done(inventory.put("vcc", name, vcc), order)
+
+
+@command("set-vconscon")
+def set_vcc(inventory: Inventory, order: CommandGiven) -> Step:
+    """Change the port range; no port in use may fall out of it."""
+    name = order.arguments["name"]
+    if name not in inventory.vcc:
+        raise ObjectUnknown(what="Virtual console concentrator", name=name)
+    low, high = _range(inventory, order, name)
+    for port, group in ports.taken(inventory, name).items():
+        if not low <= port <= high:
+            raise InUse(what="Console port", name=str(port), user=f"group {group}")
+    vcc = replace(inventory.vcc[name], low=low, high=high)
+    return done(inventory.put("vcc", name, vcc), order)
+
+
+@command("remove-vconscon")
+def remove_vcc(inventory: Inventory, order: CommandGiven) -> Step:
+    """Remove a concentrator that has no console."""
+    name = order.arguments["name"]
+    if name not in inventory.vcc:
+        raise ObjectUnknown(what="Virtual console concentrator", name=name)
+    if users := _users(inventory, "vcc", name):
+        raise InUse(what="Virtual console concentrator", name=name, user=", ".join(users))
+    return done(inventory.drop("vcc", name), order)
+
+
+def _range(inventory: Inventory, order: CommandGiven, name: str) -> tuple[int, int]:
+    low, high = int(order.arguments["low"]), int(order.arguments["high"])
+    for other in inventory.vcc.values():
+        if other.name != name and low <= other.high and other.low <= high:
+            raise InUse(what="Port range", name=f"{low}-{high}", user=f"vcc {other.name}")
+    return low, high

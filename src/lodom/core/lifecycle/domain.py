@@ -1,0 +1,313 @@
+"""The life of a domain: what each event does in each state.
+
+    inactive ─► binding ─► bound ─► starting ─► active ─► stopping ─► bound ─► inactive
+                                        ▲          │ reboot with something to do, panic,
+                                        └──────────┘ death of the process: started anew
+
+Handlers are pure: (inventory, domain, event) to (inventory, effects).  ``Settle`` answers whoever
+gave the command.  Source: ldm-cli digest 3.1; HANDOVER, "The guest has a will of its own".
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from lodom.core import effects as do
+from lodom.core import events as ev
+from lodom.core.errors import GuestUnable, LodomError, StepFailed, WrongState
+from lodom.core.fsm import Effects, Event
+from lodom.core.lifecycle import binding
+from lodom.core.lifecycle.spec import guest_spec, platform
+from lodom.core.model.domain import Domain, Runtime, State
+from lodom.core.model.inventory import Inventory
+
+STOP_S = 60.0
+"""A guest that was asked to shut down has this long before the stop counts as failed."""
+MAX_DEATHS = 3
+"""A domain whose process dies this often in a row without coming up stays down."""
+
+After = tuple[Inventory, Effects]
+
+
+def _put(inventory: Inventory, domain: Domain, **changed: Any) -> Inventory:
+    return inventory.with_domain(replace(domain, **changed))
+
+
+def _settle(domain: Domain, error: LodomError | None = None, say: str = "") -> do.Settle:
+    return do.Settle(domain.uuid, error, say)
+
+
+def epoch_of(inventory: Inventory, uuid: str) -> int:
+    """The highest epoch that this machine knows of the domain."""
+    return inventory.ownership[uuid].epoch
+
+
+# -- orders -------------------------------------------------------------------------------------
+
+
+def bind(inventory: Inventory, domain: Domain) -> After:
+    """Give an inactive domain all it asks for; it is bound when the host agrees.
+
+    Raises:
+        WrongState: not inactive.
+        LodomError: something cannot be had (``binding.give``).
+    """
+    if domain.state is not State.INACTIVE:
+        raise WrongState(name=domain.name, why=f"is already {domain.state}")
+    given = binding.give(inventory, domain)
+    inventory = _put(inventory, domain, state=State.BINDING, bindings=given)
+    return inventory, (do.CheckBackends(domain.uuid, _backends(inventory, domain)),)
+
+
+def _backends(inventory: Inventory, domain: Domain) -> tuple[tuple[str, str, bool], ...]:
+    found = []
+    for disk in domain.constraints.vdisks:
+        volume = inventory.vds[disk.server].volume(disk.volume)
+        assert volume is not None, disk
+        name = f"{disk.volume}@{disk.server}"
+        found.append((name, volume.backend, "ro" in volume.options))
+    return tuple(found)
+
+
+def start(inventory: Inventory, domain: Domain) -> After:
+    """Start a bound domain.
+
+    Raises:
+        WrongState: not bound.
+    """
+    if domain.state is not State.BOUND:
+        why = (
+            "is already started" if domain.state is State.ACTIVE else "is not bound; bind it first"
+        )
+        raise WrongState(name=domain.name, why=why)
+    return launch(inventory, replace(domain, deaths=0))
+
+
+def launch(inventory: Inventory, domain: Domain) -> After:
+    """Begin a start of a domain that has its bindings and no process.
+
+    Each start from disk is a fresh boot: R06 and R07 end with it, slots are numbered anew.
+    """
+    bound = domain.bound
+    vcpus = tuple(replace(v, vid=vid) for vid, v in enumerate(sorted(bound.vcpus)))
+    bound = replace(
+        bound,
+        held=(),
+        cpu_dr_off=False,
+        vcpus=vcpus,
+        platform=bound.platform or platform(inventory, domain),
+    )
+    domain = replace(
+        domain, state=State.STARTING, bindings=bound, runtime=None, agent=False, restart=False
+    )
+    return inventory.with_domain(domain), (do.LaunchGuest(guest_spec(inventory, domain)),)
+
+
+def stop(inventory: Inventory, domain: Domain, *, force: bool) -> After:
+    """Stop an active domain: ask its guest, or with *force* end its process.
+
+    Raises:
+        WrongState: not active.
+    """
+    stoppable = (State.ACTIVE, State.STARTING, State.STOPPING) if force else (State.ACTIVE,)
+    if domain.state not in stoppable:
+        raise WrongState(name=domain.name, why=f"is {domain.state}, not active")
+    inventory = _put(inventory, domain, state=State.STOPPING, restart=False)
+    if force:
+        return inventory, (do.DestroyGuest(domain.uuid),)
+    ask = do.ShutDownGuest(domain.uuid)
+    return inventory, (ask, do.SetTimer(f"stop:{domain.uuid}", STOP_S))
+
+
+def unbind(inventory: Inventory, domain: Domain) -> After:
+    """Take back all that a bound domain has; its memory is free when it is scrubbed.
+
+    Raises:
+        WrongState: not bound.
+    """
+    if domain.state is not State.BOUND:
+        raise WrongState(name=domain.name, why=f"is {domain.state}, not bound")
+    domain = replace(domain, state=State.INACTIVE)
+    inventory, scrubs = binding.take_back(inventory, domain)
+    return inventory, (do.CloseConsole(domain.uuid), *scrubs)
+
+
+# -- what happens -------------------------------------------------------------------------------
+
+
+def _backends_checked(inventory: Inventory, d: Domain, event: ev.BackendsChecked) -> After:
+    if event.problems:
+        text = "; ".join(f"volume {volume}: {problem}" for volume, problem in event.problems)
+        return _unbound(inventory, d, StepFailed(what=f"Binding LDom {d.name}", reason=text))
+    return _open_console(inventory, d)
+
+
+def _open_console(inventory: Inventory, d: Domain) -> After:
+    console = d.bound.console
+    if console is None:
+        return _put(inventory, d, state=State.BOUND), (_settle(d),)
+    return inventory, (do.OpenConsole(d.uuid, console.group, d.name, console.port),)
+
+
+def _unbound(inventory: Inventory, d: Domain, error: LodomError) -> After:
+    """A bind that failed: nothing was used yet, so nothing needs scrubbing."""
+    inventory = _put(inventory, d, state=State.INACTIVE, bindings=None)
+    return inventory, (do.CloseConsole(d.uuid), _settle(d, error))
+
+
+def _console_opened(inventory: Inventory, d: Domain, _: Event) -> After:
+    return _put(inventory, d, state=State.BOUND), (_settle(d),)
+
+
+def _console_failed(inventory: Inventory, d: Domain, event: ev.ConsoleFailed) -> After:
+    """Something else on the host listens there: take the next port."""
+    unbound = _put(inventory, d, bindings=replace(d.bound, console=None))
+    unusable = frozenset(range(event.port + 1)) if d.constraints.console.port is None else {
+        event.port
+    }  # fmt: skip
+    try:
+        console = binding.grant_console(unbound, d, frozenset(unusable))
+    except LodomError as error:
+        return _unbound(inventory, d, error)
+    d = replace(d, bindings=replace(d.bound, console=console))
+    return _open_console(inventory.with_domain(d), d)
+
+
+def _launched(inventory: Inventory, d: Domain, event: ev.GuestLaunched) -> After:
+    slots = tuple(v.vid for v in d.bound.vcpus)
+    runtime = Runtime(event.pid, event.started, event.home, len(slots), slots, slots)
+    run = do.RunGuest(d.uuid, epoch_of(inventory, d.uuid))
+    return _put(inventory, d, runtime=runtime), (run,)
+
+
+def _launch_failed(inventory: Inventory, d: Domain, event: ev.GuestLaunchFailed) -> After:
+    error = StepFailed(what=f"Starting LDom {d.name}", reason=event.reason)
+    return _put(inventory, d, state=State.BOUND, runtime=None), (_settle(d, error),)
+
+
+def _running(inventory: Inventory, d: Domain, event: ev.GuestRunning) -> After:
+    inventory = _put(inventory, d, state=State.ACTIVE, running_since=event.now)
+    return inventory, (do.AnnounceGuest(d.uuid), _settle(d, say=f"LDom {d.name} started"))
+
+
+def _not_running(inventory: Inventory, d: Domain, event: ev.GuestRunFailed) -> After:
+    error = StepFailed(what=f"Starting LDom {d.name}", reason=event.reason)
+    inventory = _put(inventory, d, state=State.STOPPING, restart=False)
+    return inventory, (do.DestroyGuest(d.uuid), _settle(d, error))
+
+
+def _refused(inventory: Inventory, d: Domain, event: ev.GuestRefused) -> After:
+    if event.what != "shutdown":
+        return inventory, ()
+    error = GuestUnable(what="Remote graceful shutdown", name=f"LDom {d.name}", reason=event.reason)
+    timer = do.CancelTimer(f"stop:{d.uuid}")
+    return _put(inventory, d, state=State.ACTIVE), (timer, _settle(d, error))
+
+
+def stop_timed_out(inventory: Inventory, d: Domain) -> After:
+    """The guest was asked to shut down and did not within ``STOP_S``."""
+    if d.state is not State.STOPPING:
+        return inventory, ()
+    reason = f"the guest did not power off within {STOP_S:.0f} s; retry, or use stop-domain -f"
+    error = GuestUnable(what="LDom stop notification", name=f"LDom {d.name}", reason=reason)
+    return _put(inventory, d, state=State.ACTIVE), (_settle(d, error),)
+
+
+def _powered_off(inventory: Inventory, d: Domain, _: Event) -> After:
+    inventory = _put(inventory, d, state=State.STOPPING, restart=False)
+    return inventory, (do.CancelTimer(f"stop:{d.uuid}"), do.DestroyGuest(d.uuid))
+
+
+def _panicked(inventory: Inventory, d: Domain, _: Event) -> After:
+    """A panic is a reboot, as on the machines we follow."""
+    again = d.state is State.ACTIVE and d.deaths + 1 < MAX_DEATHS
+    inventory = _put(inventory, d, state=State.STOPPING, restart=again, deaths=d.deaths + 1)
+    return inventory, (do.CancelTimer(f"stop:{d.uuid}"), do.DestroyGuest(d.uuid))
+
+
+def _rebooted(inventory: Inventory, d: Domain, event: ev.GuestRebooted) -> After:
+    if not event.ended:
+        since = event.now or d.running_since
+        return _put(inventory, d, agent=False, running_since=since), ()
+    inventory = _put(inventory, d, state=State.STOPPING, restart=True)
+    return inventory, (do.DestroyGuest(d.uuid),)
+
+
+def _agent(inventory: Inventory, d: Domain, event: ev.AgentChanged) -> After:
+    deaths = 0 if event.answers else d.deaths
+    return _put(inventory, d, agent=event.answers, deaths=deaths), ()
+
+
+def _stopped(inventory: Inventory, d: Domain, _: Event) -> After:
+    if d.restart:
+        return launch(inventory, d)
+    inventory = _put(
+        inventory, d, state=State.BOUND, runtime=None, agent=False, running_since=0,
+        storage_differs=False,
+    )  # fmt: skip
+    timer = do.CancelTimer(f"stop:{d.uuid}")
+    return inventory, (timer, _settle(d, say=f"LDom {d.name} stopped"))
+
+
+def died(inventory: Inventory, d: Domain, _: Event) -> After:
+    """The process ended by itself: the owner starts it anew, unless that does not help."""
+    if d.deaths + 1 >= MAX_DEATHS:
+        inventory = _put(inventory, d, state=State.BOUND, runtime=None, agent=False, deaths=0)
+        error = StepFailed(
+            what=f"LDom {d.name}", reason=f"its process died {MAX_DEATHS} times in a row"
+        )
+        return inventory, (_settle(d, error),)
+    return launch(inventory, replace(d, deaths=d.deaths + 1))
+
+
+def _vcpus_set(inventory: Inventory, d: Domain, event: ev.VcpusSet) -> After:
+    if d.runtime is None:
+        return inventory, ()
+    runtime = replace(d.runtime, plugged=event.plugged, online=event.vids)
+    vcpus = tuple(v for v in d.bound.vcpus if v.vid in event.vids)
+    constraints = replace(d.constraints, vcpu=len(vcpus))
+    bindings = replace(d.bound, vcpus=vcpus)
+    inventory = _put(inventory, d, runtime=runtime, bindings=bindings, constraints=constraints)
+    return inventory, (_settle(d),)
+
+
+def _vcpus_refused(inventory: Inventory, d: Domain, event: ev.VcpusRefused) -> After:
+    if d.runtime is None:
+        return inventory, ()
+    vcpus = tuple(v for v in d.bound.vcpus if v.vid in d.runtime.online)
+    reason = "; ".join(f"CPU {vid}: {text}" if vid >= 0 else text for vid, text in event.reasons)
+    error = GuestUnable(what="CPU reconfiguration", name=f"LDom {d.name}", reason=reason)
+    return _put(inventory, d, bindings=replace(d.bound, vcpus=vcpus)), (_settle(d, error),)
+
+
+Handler = Callable[[Inventory, Domain, Any], After]
+
+TABLE: Final[dict[tuple[State, type[Event]], Handler]] = {
+    (State.BINDING, ev.BackendsChecked): _backends_checked,
+    (State.BINDING, ev.ConsoleOpened): _console_opened,
+    (State.BINDING, ev.ConsoleFailed): _console_failed,
+    (State.STARTING, ev.GuestLaunched): _launched,
+    (State.STARTING, ev.GuestLaunchFailed): _launch_failed,
+    (State.STARTING, ev.GuestRunning): _running,
+    (State.STARTING, ev.GuestRunFailed): _not_running,
+    (State.STARTING, ev.GuestGone): died,
+    (State.ACTIVE, ev.GuestPoweredOff): _powered_off,
+    (State.ACTIVE, ev.GuestPanicked): _panicked,
+    (State.ACTIVE, ev.GuestRebooted): _rebooted,
+    (State.ACTIVE, ev.AgentChanged): _agent,
+    (State.ACTIVE, ev.GuestGone): died,
+    (State.ACTIVE, ev.VcpusSet): _vcpus_set,
+    (State.ACTIVE, ev.VcpusRefused): _vcpus_refused,
+    (State.STOPPING, ev.GuestPoweredOff): _powered_off,
+    (State.STOPPING, ev.GuestPanicked): _panicked,
+    (State.STOPPING, ev.GuestRefused): _refused,
+    (State.STOPPING, ev.GuestGone): _stopped,
+    (State.STOPPING, ev.AgentChanged): _agent,
+}
+"""Anything else is news that came too late to matter."""
+
+
+def happen(inventory: Inventory, domain: Domain, event: Event) -> After:
+    """The inventory after *event* of *domain*, and what is to be done."""
+    handler = TABLE.get((domain.state, type(event)))
+    return handler(inventory, domain, event) if handler else (inventory, ())

@@ -1,0 +1,70 @@
+"""From a bound domain to what its hypervisor process is started with."""
+
+from lodom.core.model.domain import Domain, Platform, Runtime
+from lodom.core.model.guest import GuestDisk, GuestNic, GuestSpec
+from lodom.core.model.inventory import Inventory
+
+MAX_VCPUS = 64
+"""Slots that a guest is made for, unless its machine has fewer strands."""
+
+
+def platform(inventory: Inventory, domain: Domain) -> Platform:
+    """The platform of a first start: versioned machine type, expanded CPU model, slots."""
+    machine = inventory.machine
+    wanted = domain.constraints.variable("machine-type")
+    slots = min(len(machine.strands), MAX_VCPUS)
+    return Platform(
+        machine_type=wanted or machine.hypervisor.default_machine_type,
+        cpu_model=domain.constraints.variable("cpu-model") or machine.hypervisor.cpu_model,
+        max_vcpus=max(slots, len(domain.bound.vcpus)),
+    )
+
+
+def guest_spec(inventory: Inventory, domain: Domain, *, like: Runtime | None = None) -> GuestSpec:
+    """The spec of a bound domain whose platform is set.
+
+    ``like``: the process of the source, when this one is to take over its state: the same slots
+    are plugged.  Otherwise one slot a strand.
+    """
+    bound = domain.bound
+    assert bound.platform is not None, domain.name
+    cpu = {s.pid: s.cpu for s in inventory.machine.strands}
+    pinned = {v.vid: (cpu[v.pid],) for v in bound.vcpus}
+    plugged = like.plugged if like else tuple(range(len(bound.vcpus)))
+    everywhere = tuple(sorted({c for cpus in pinned.values() for c in cpus}))
+    boot = domain.constraints.variable
+    return GuestSpec(
+        uuid=domain.uuid,
+        name=domain.name,
+        platform=bound.platform,
+        boot_vcpus=like.boot_vcpus if like else len(plugged),
+        plugged=plugged,
+        strands=tuple((vid, pinned.get(vid, everywhere)) for vid in plugged),
+        blocks=tuple(sorted(bound.blocks)),
+        disks=_disks(inventory, domain),
+        nics=_nics(inventory, domain),
+        firmware=boot("firmware") or "bios",
+        kernel=boot("boot-kernel"),
+        initrd=boot("boot-initrd"),
+        kernel_args=boot("boot-args"),
+        crypto=len(bound.crypto),
+    )
+
+
+def _disks(inventory: Inventory, domain: Domain) -> tuple[GuestDisk, ...]:
+    disks = []
+    for disk in domain.constraints.vdisks:
+        volume = inventory.vds[disk.server].volume(disk.volume)
+        assert volume is not None, disk
+        disks.append(GuestDisk(disk.name, disk.id, volume.backend, "ro" in volume.options))
+    return tuple(sorted(disks, key=lambda d: d.index))
+
+
+def _nics(inventory: Inventory, domain: Domain) -> tuple[GuestNic, ...]:
+    nics = []
+    for vnet in domain.constraints.vnets:
+        vsw = inventory.vsw[vnet.switch]
+        mtu = vnet.mtu or vsw.mtu
+        pvid = vnet.pvid or vsw.default_vlan
+        nics.append(GuestNic(vnet.name, vnet.id, vnet.mac, vsw.name, mtu, pvid, vnet.vids))
+    return tuple(sorted(nics, key=lambda n: n.index))
