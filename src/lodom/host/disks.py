@@ -1,0 +1,258 @@
+"""What a volume's back end is: kind, size, format, identity, users.  Facts only; rules judge.
+
+Nothing here writes to a back end or changes who may use it.
+"""
+
+import errno
+import fcntl
+import mmap
+import os
+import re
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lodom.core.errors import InvalidValue
+from lodom.host.locks import ImageLock, image_lock
+
+_QCOW2 = b"QFI\xfb"
+_EXTERNAL_DATA = 1 << 2
+_GETFSUUID = 0x80111500  # FS_IOC_GETFSUUID, Linux 6.9
+_SYS = Path("/sys/dev/block")
+
+
+@dataclass(frozen=True)
+class BackendFacts:
+    """A back end as this machine sees it.  Empty and None mean "cannot be known"."""
+
+    path: str
+    kind: str
+    """``file``, ``block``, or ``url`` (opened by the hypervisor itself: nothing else is known)."""
+    size: int = 0
+    """Bytes that the guest sees."""
+    format: str = ""
+    """``raw`` or ``qcow2``.  Looked at when a volume is added, and kept: a guest can write what
+    looks like a qcow2 header to a raw disk."""
+    refers_to: str = ""
+    """Another file that a qcow2 image reads (backing or data file); must be empty for a guest."""
+    ids: tuple[str, ...] = ()
+    """World-wide names: equal ones prove the same storage.  For instance ``wwn:naa.5000…``."""
+    filesystem: str = ""
+    """UUID of the file system that holds a file; differing ones prove other storage."""
+    inode: int = 0
+    device: int = 0
+    """st_dev of a file, st_rdev of a block device: this machine's own number."""
+    lock: ImageLock = field(default_factory=ImageLock)
+    users: tuple[str, ...] = ()
+    """Who uses it besides a hypervisor: mounts, holders, loop devices."""
+    direct: bool = False
+    """O_DIRECT works: no host cache between two machines."""
+    writable: bool = False
+
+
+def probe(path: str) -> BackendFacts:
+    """The facts of a back end.  Blocks on slow storage: call it off the event loop.
+
+    Raises:
+        InvalidValue: it does not exist, cannot be opened, or is neither file nor block device.
+    """
+    if re.match(r"[a-z][a-z0-9+]*://", path):
+        return BackendFacts(path=path, kind="url")
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError) as refused:
+        why = getattr(refused, "strerror", None) or str(refused)
+        raise InvalidValue(what="backend", value=path, why=why) from refused
+    try:
+        return _facts(path, fd, os.fstat(fd))
+    except OSError as refused:
+        raise InvalidValue(what="backend", value=path, why=str(refused.strerror)) from refused
+    finally:
+        os.close(fd)
+
+
+def _facts(path: str, fd: int, status: os.stat_result) -> BackendFacts:
+    facts = BackendFacts(
+        path=path,
+        kind="block",
+        size=os.lseek(fd, 0, os.SEEK_END),
+        format="raw",
+        inode=status.st_ino,
+        lock=_lock(fd),
+        direct=_direct(path),
+        writable=os.access(path, os.W_OK),
+    )
+    if stat.S_ISBLK(status.st_mode):
+        facts = replace(
+            facts,
+            device=status.st_rdev,
+            ids=tuple(sorted(_block_ids(_sys_block(status.st_rdev)))),
+            users=tuple(_block_users(path, status.st_rdev)),
+        )
+    elif stat.S_ISREG(status.st_mode):
+        facts = replace(
+            facts,
+            kind="file",
+            device=status.st_dev,
+            filesystem=_filesystem(fd, status.st_dev),
+            users=tuple(_loops(path)),
+        )
+    else:
+        raise InvalidValue(what="backend", value=path, why="neither a file nor a block device")
+    return _with_format(facts, os.pread(fd, 104, 0), fd)
+
+
+# -- format -------------------------------------------------------------------------------------
+
+
+def _with_format(facts: BackendFacts, header: bytes, fd: int) -> BackendFacts:
+    """QEMU docs/interop/qcow2: all numbers big endian."""
+    if len(header) < 72 or header[:4] != _QCOW2:
+        return facts
+    version, backing, length = struct.unpack_from(">IQI", header, 4)
+    (size,) = struct.unpack_from(">Q", header, 24)
+    (features,) = struct.unpack_from(">Q", header, 72) if len(header) >= 80 else (0,)
+    refers_to = ""
+    if backing:
+        refers_to = os.pread(fd, min(length, 1023), backing).decode("utf-8", "replace")
+    elif version >= 3 and features & _EXTERNAL_DATA:
+        refers_to = "an external data file"
+    return replace(facts, format="qcow2", size=size, refers_to=refers_to)
+
+
+# -- identity -----------------------------------------------------------------------------------
+
+
+def _sys_block(device: int) -> Path:
+    return _SYS / f"{os.major(device)}:{os.minor(device)}"
+
+
+def _block_ids(block: Path) -> Iterator[str]:
+    """The names of a device that are the same wherever it is seen from.
+
+    A partition has its disk's names and its own number.  A device-mapper UUID of LVM names the
+    volume; one of multipath carries the WWN.
+    """
+    suffix = ""
+    if number := _text(block / "partition"):
+        block, suffix = block.resolve().parent, f"-part{number}"
+    for name in ("wwid", "device/wwid"):
+        # The kernel makes up "t10.ATA…" from model and serial, and nvme "nvme.<vid>-…" likewise:
+        # names all the same, but only of devices that have no better one.
+        if text := _text(block / name):
+            yield f"wwn:{text}{suffix}"
+            break
+    if page := _bytes(block / "device/vpd_pg83"):
+        yield from (f"vpd83:{name}{suffix}" for name in designators(page))
+    for name in ("nguid", "uuid", "eui"):
+        text = _text(block / name).replace(" ", "").replace("-", "").lower()
+        if text.strip("0"):
+            yield f"nvme-{name}:{text}{suffix}"
+    if uuid := _text(block / "dm/uuid"):
+        yield f"dm:{uuid}"
+
+
+def designators(page: bytes) -> Iterator[str]:
+    """The NAA, EUI-64 and T10 names of the logical unit in a VPD page 0x83 (SPC-4, 7.8.6)."""
+    at = 4
+    while at + 4 <= len(page):
+        kind, association, length = page[at + 1] & 0x0F, page[at + 1] >> 4 & 0x03, page[at + 3]
+        name = page[at + 4 : at + 4 + length]
+        if association == 0 and kind in (1, 2, 3) and name.strip(b"\0 "):
+            yield f"{('t10', 'eui', 'naa')[kind - 1]}.{name.hex()}"
+        at += 4 + length
+
+
+def _filesystem(fd: int, device: int) -> str:
+    """The UUID that the file system keeps on its storage, from the kernel or from udev's links."""
+    answer = bytearray(17)
+    with suppress(OSError):
+        fcntl.ioctl(fd, _GETFSUUID, answer)
+        if any(answer[1 : 1 + answer[0]]):
+            return answer[1 : 1 + answer[0]].hex()
+    with suppress(OSError):
+        for entry in Path("/dev/disk/by-uuid").iterdir():
+            if entry.stat().st_rdev == device:
+                return entry.name.replace("-", "").lower()
+    return ""
+
+
+# -- users --------------------------------------------------------------------------------------
+
+
+def _lock(fd: int) -> ImageLock:
+    try:
+        return image_lock(fd)
+    except OSError:  # a file system without locks says nothing of users
+        return ImageLock()
+
+
+def _block_users(path: str, device: int) -> Iterator[str]:
+    """Mounts, holders (LVM, RAID, crypt, multipath) and swap, of the device and its partitions."""
+    block = _sys_block(device)
+    parts = [block, *(p.parent for p in block.resolve().glob("*/partition"))]
+    numbers = {_text(p / "dev") for p in parts}
+    found = [*_mounts(numbers), *_swaps(numbers)]
+    found += [f"held by {h.name}" for p in parts for h in sorted((p / "holders").glob("*"))]
+    if not found:
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+        except OSError as refused:
+            if refused.errno == errno.EBUSY:
+                found.append("claimed by the kernel")
+    yield from found
+
+
+def _mounts(numbers: set[str]) -> Iterator[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if fields[2] in numbers:
+            yield f"mounted at {fields[4]}"
+
+
+def _swaps(numbers: set[str]) -> Iterator[str]:
+    for line in Path("/proc/swaps").read_text().splitlines()[1:]:
+        with suppress(OSError):
+            status = os.stat(line.split()[0])
+            if f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}" in numbers:
+                yield "used as swap"
+
+
+def _loops(path: str) -> Iterator[str]:
+    for loop in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
+        with suppress(OSError):
+            if os.path.samefile(_text(loop), path):
+                yield f"held by {loop.parent.parent.name}"
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def _direct(path: str) -> bool:
+    """Some file systems take the flag and refuse the read, so a block is really read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        with mmap.mmap(-1, mmap.PAGESIZE) as aligned:
+            os.preadv(fd, [aligned], 0)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _text(path: Path) -> str:
+    return _bytes(path).decode("utf-8", "replace").strip()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
