@@ -1,0 +1,273 @@
+"""The command line of a guest's QEMU: a pure function of the guest's specification and its files.
+
+Source and target of a migration must build the same machine, so everything the guest can see is a
+function of the ``GuestSpec`` alone: block order, slots, PCI addresses, ids.
+Source: QEMU's ``invocation.rst``; measured forms in docs/decisions.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lodom.core.errors import NotSupported
+from lodom.core.model.guest import GuestSpec
+from lodom.drivers.qemu.settings import Settings
+
+_PORTS_A_SLOT = 8
+_FIRST_SLOT = {"disk": 0x08, "nic": 0x10, "crypto": 0x18}
+_PLACES = {"disk": 64, "nic": 64, "crypto": 24}
+"""Places of each class: eight functions on each of the PCI slots that the class owns."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where one guest's sockets and console log lie."""
+
+    qmp: str
+    agent: str
+    console: str
+    console_log: str
+
+
+@dataclass(frozen=True)
+class Image:
+    """How a disk's back end is opened, found out by ``images.inspect``."""
+
+    protocol: dict[str, Any]
+    """The protocol node without names, for instance ``{"driver": "file", "filename": …}``."""
+    format: str = "raw"
+    direct: bool = False
+
+
+@dataclass(frozen=True)
+class Launch:
+    """All that a command line needs besides the specification.
+
+    ``backing``, ``images`` and ``taps`` are in the order of the sorted blocks, disks and nics.
+    """
+
+    home: str
+    paths: Paths
+    backing: Sequence[tuple[str, int]]
+    images: Sequence[Image]
+    taps: Sequence[int]
+    incoming: bool = False
+    user: int | None = None
+    old_runas: bool = False
+    """QEMU before 9 has ``-runas`` instead of ``-run-with user=``."""
+
+
+def arguments(spec: GuestSpec, launch: Launch, settings: Settings) -> list[str]:
+    """The arguments, the emulator's name first.
+
+    Raises:
+        NotSupported: firmware that is not configured, or a device index without a place.
+    """
+    return [
+        settings.emulator,
+        *_process(spec, launch, settings),
+        *_machine(spec, settings),
+        *_cpus(spec),
+        *_memory(spec, launch.backing),
+        *_services(launch.paths),
+        *_disks(spec, launch.images),
+        *_nics(spec, launch.taps),
+        *_crypto(0 if launch.incoming else spec.crypto),
+        *(("-incoming", "defer") if launch.incoming else ()),
+    ]
+
+
+def _process(spec: GuestSpec, launch: Launch, settings: Settings) -> list[str]:
+    """What kind of process it is.  Always ``-S``: only ``RunGuest`` sets a guest running."""
+    name = f"guest={_escape(launch.home)},process=lodom-{_escape(spec.name)},debug-threads=on"
+    args = ["-nodefaults", "-no-user-config", "-S", "-name", name, "-uuid", spec.uuid]
+    args += ["-action", "reboot=reset,shutdown=pause,panic=pause", "-display", "none"]
+    if launch.user is not None:
+        ids = f"{launch.user}:{launch.user}"
+        args += ["-runas", ids] if launch.old_runas else ["-run-with", f"user={ids}"]
+    if settings.sandbox:
+        # elevateprivileges=deny kills QEMU in its own setuid (measured, 10.0.2).  Without
+        # capabilities and with no_new_privs, which the filter sets, nothing is left to elevate to.
+        elevate = "" if launch.user is not None else ",elevateprivileges=deny"
+        args += ["-sandbox", f"on,obsolete=deny,spawn=deny,resourcecontrol=deny{elevate}"]
+    return args
+
+
+def _machine(spec: GuestSpec, settings: Settings) -> list[str]:
+    # graphics=off sends SeaBIOS and boot loaders to the serial console.
+    machine = f"{spec.platform.machine_type},usb=off,vmport=off,dump-guest-core=off,graphics=off"
+    accel = "tcg,thread=multi" if settings.accelerator == "tcg" else settings.accelerator
+    args = ["-machine", machine, "-accel", accel, "-rtc", "base=utc"]
+    if spec.firmware in settings.firmware:
+        args += ["-bios", settings.firmware[spec.firmware]]
+    elif spec.firmware != "bios":
+        raise NotSupported(what=f"firmware {spec.firmware}", why="no file is configured for it")
+    if spec.kernel:
+        args += ["-kernel", spec.kernel]
+        args += ["-initrd", spec.initrd] if spec.initrd else []
+        args += ["-append", spec.kernel_args] if spec.kernel_args else []
+    return args
+
+
+def vcpu_device(cpu_model: str, slot: int) -> dict[str, Any]:
+    """The properties of the hot-plugged virtual CPU *slot*; one socket, a core a slot.
+
+    With NUMA nodes a plugged CPU must name its node (measured); all are in node 0.
+    """
+    return {
+        "driver": f"{cpu_model.partition(',')[0]}-x86_64-cpu",
+        "id": f"cpu{slot}",
+        "socket-id": 0,
+        "core-id": slot,
+        "thread-id": 0,
+        "node-id": 0,
+    }
+
+
+def _cpus(spec: GuestSpec) -> list[str]:
+    most = spec.platform.max_vcpus
+    smp = f"cpus={spec.boot_vcpus},maxcpus={most},sockets=1,cores={most},threads=1"
+    args = ["-cpu", spec.platform.cpu_model, "-smp", smp]
+    for slot in sorted(spec.plugged):
+        if slot >= spec.boot_vcpus:
+            args += ["-device", json.dumps(vcpu_device(spec.platform.cpu_model, slot))]
+    return args
+
+
+def _memory(spec: GuestSpec, backing: Sequence[tuple[str, int]]) -> list[str]:
+    """Blocks by real address, one behind the other: a back end and a NUMA node each.
+
+    The pool is pre-faulted and scrubbed by its owner, so nothing is pre-allocated here.
+    """
+    blocks = sorted(spec.blocks)
+    args = ["-m", f"size={sum(b.size for b in blocks) >> 10}k"]
+    for i, (block, (path, offset)) in enumerate(zip(blocks, backing, strict=True)):
+        backend = {
+            "qom-type": "memory-backend-file",
+            "id": f"m{i}",
+            "size": block.size,
+            "mem-path": path,
+            "offset": offset,
+            "share": True,
+            "prealloc": False,
+        }
+        cpus = f"cpus=0-{spec.platform.max_vcpus - 1}," if i == 0 else ""
+        args += ["-object", json.dumps(backend)]
+        args += ["-numa", f"node,nodeid={i},{cpus}memdev=m{i}"]
+    return args
+
+
+def _services(paths: Paths) -> list[str]:
+    """QMP, serial console, guest agent, panic notifier.
+
+    A socket chardev without a client drops what the guest writes: the console never blocks it.
+    """
+    log = _escape(paths.console_log)
+    agent = {"driver": "virtserialport", "chardev": "agent", "name": "org.qemu.guest_agent.0"}
+    return [
+        *("-chardev", f"socket,id=qmp,path={_escape(paths.qmp)},server=on,wait=off"),
+        *("-mon", "chardev=qmp,mode=control"),
+        *("-chardev", f"socket,id=console,path={_escape(paths.console)},server=on,wait=off,"
+          f"logfile={log},logappend=on"),
+        *("-serial", "chardev:console"),
+        *("-device", '{"driver": "virtio-serial-pci", "id": "ports", "addr": "0x2"}'),
+        *("-chardev", f"socket,id=agent,path={_escape(paths.agent)},server=on,wait=off"),
+        *("-device", json.dumps({**agent, "id": "agent-port"})),
+        *("-device", '{"driver": "pvpanic"}'),
+    ]  # fmt: skip
+
+
+def _disks(spec: GuestSpec, images: Sequence[Image]) -> list[str]:
+    args = _ports("disk", [d.index for d in spec.disks])
+    for disk, image in zip(spec.disks, images, strict=True):
+        node = f"disk{disk.index}"
+        common = {
+            "read-only": disk.read_only,
+            "auto-read-only": False,
+            "discard": "unmap",
+            "cache": {"direct": image.direct, "no-flush": False},
+        }
+        below = {**image.protocol, **common, "node-name": f"{node}-file"}
+        above = {"driver": image.format, "file": f"{node}-file", **common, "node-name": node}
+        device = {
+            "driver": "virtio-blk-pci",
+            "id": f"{node}-dev",
+            "bus": f"disk-port{disk.index}",
+            "drive": node,
+            "serial": disk.name[:20],
+            "disable-legacy": "on",
+            "bootindex": disk.index + 1,
+        }
+        for option, value in (("-blockdev", below), ("-blockdev", above), ("-device", device)):
+            args += [option, json.dumps(value)]
+    return args
+
+
+def _nics(spec: GuestSpec, taps: Sequence[int]) -> list[str]:
+    args = _ports("nic", [n.index for n in spec.nics])
+    for nic, fd in zip(spec.nics, taps, strict=True):
+        device = {
+            "driver": "virtio-net-pci",
+            "id": f"nic{nic.index}-dev",
+            "bus": f"nic-port{nic.index}",
+            "netdev": f"nic{nic.index}",
+            "mac": nic.mac,
+            "host_mtu": nic.mtu,
+            "disable-legacy": "on",
+            # Boot ROMs of unequal size on two machines stop a migration.
+            "romfile": "",
+        }
+        args += ["-netdev", f"tap,id=nic{nic.index},fd={fd},vhost=off"]
+        args += ["-device", json.dumps(device)]
+    return args
+
+
+def crypto_device(index: int) -> dict[str, Any]:
+    """The properties of crypto device *index*; its root port makes it removable."""
+    return {
+        "driver": "virtio-crypto-pci",
+        "id": f"crypto{index}-dev",
+        "bus": f"crypto-port{index}",
+        "cryptodev": f"crypto{index}",
+        "disable-legacy": "on",
+    }
+
+
+def _crypto(count: int) -> list[str]:
+    args = _ports("crypto", list(range(count)))
+    for i in range(count):
+        backend = {"qom-type": "cryptodev-backend-builtin", "id": f"crypto{i}"}
+        args += ["-object", json.dumps(backend), "-device", json.dumps(crypto_device(i))]
+    return args
+
+
+def _ports(kind: str, indexes: Sequence[int]) -> list[str]:
+    """A root port for each index at an address of its own; function 0 makes the others visible.
+
+    Raises:
+        NotSupported: an index beyond the last place.
+    """
+    args: list[str] = []
+    first = {i - i % _PORTS_A_SLOT for i in indexes}
+    for index in sorted({*indexes, *first}):
+        if index >= _PLACES[kind]:
+            raise NotSupported(what=f"{kind} {index}", why=f"the last place is {_PLACES[kind] - 1}")
+        slot, function = divmod(index, _PORTS_A_SLOT)
+        port = {
+            "driver": "pcie-root-port",
+            "id": f"{kind}-port{index}",
+            "chassis": (_FIRST_SLOT[kind] + slot) * _PORTS_A_SLOT + function,
+            "slot": 0,
+            "addr": f"{_FIRST_SLOT[kind] + slot:#x}.{function:#x}",
+            "multifunction": function == 0,
+            # Modern devices need no I/O ports, and there are only 15 such windows.
+            "io-reserve": 0,
+        }
+        args += ["-device", json.dumps(port)]
+    return args
+
+
+def _escape(text: str) -> str:
+    """*text* as a value of a comma-separated option."""
+    return text.replace(",", ",,")

@@ -1,0 +1,192 @@
+"""One guest that stands: its process, its QMP session and agent, and what watches them."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from lodom.core import events as ev
+from lodom.core.fsm import Event
+from lodom.drivers.qemu import qmp, translate
+from lodom.drivers.qemu.agent import Agent
+from lodom.drivers.qemu.process import Process
+from lodom.drivers.qemu.settings import Settings
+
+_log = structlog.get_logger()
+_RETRY_S = 1.0
+_LEAVING_S = 0.2
+"""A process that ends hangs up a moment before."""
+_AGENT_PING_S = 30.0
+
+Post = Callable[[Event], None]
+
+
+class Guest:
+    """A guest of this machine.  Made by ``launch`` or ``find``; ``watch`` starts its tasks."""
+
+    def __init__(
+        self, uuid: str, folder: Path, process: Process, settings: Settings, post: Post
+    ) -> None:
+        self.uuid = uuid
+        self.folder = folder
+        self.process = process
+        self.settings = settings
+        self.post = post
+        self.agent = Agent(folder / "agent.sock")
+        self.home = ""
+        self.pins: dict[int, tuple[int, ...]] = {}
+        """Slot to host CPUs."""
+        self.threads: dict[int, int] = {}
+        """Slot to thread id."""
+        self.crypto = 0
+        """Crypto devices that it shall have while it is not on the move."""
+        self.copy: asyncio.Task[None] | None = None
+        """Follows, or cancels, the copy under way."""
+        self.dr = asyncio.Lock()
+        """One change of its virtual CPUs at a time."""
+        self.answers = False
+        self._session: qmp.Session | None = None
+        self._pulse = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- asking ------------------------------------------------------------------------------
+
+    async def execute(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> Any:
+        """As ``qmp.Session.execute``; ``NoAnswer`` also while there is no session."""
+        if self._session is None:
+            raise qmp.NoAnswer(f"{command}: the process does not answer")
+        return await self._session.execute(command, arguments, deadline=deadline)
+
+    async def run_state(self) -> str:
+        """QEMU's run state.
+
+        Raises:
+            qmp.NoAnswer: it does not say.
+        """
+        return str((await self.execute("query-status"))["status"])
+
+    async def stirred(self, limit: float) -> None:
+        """Wait for the next QMP event, *limit* seconds at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._pulse.wait()
+
+    # -- threads -----------------------------------------------------------------------------
+
+    async def learn_slots(self) -> None:
+        """Read which slots are plugged and their threads.
+
+        Raises:
+            qmp.Refused, qmp.NoAnswer: as ``execute``.
+        """
+        answer = await self.execute("query-cpus-fast")
+        self.threads = {int(c["props"]["core-id"]): int(c["thread-id"]) for c in answer}
+
+    def pin(self) -> None:
+        """Bind the threads of all slots by ``pins``, all other threads to the service CPUs."""
+        threads = {
+            thread: self.pins[slot] for slot, thread in self.threads.items() if slot in self.pins
+        }
+        self.process.pin(threads, self.settings.service_cpus)
+
+    # -- sessions and watching ---------------------------------------------------------------
+
+    def attach(self, session: qmp.Session) -> None:
+        """Use *session* from now on."""
+        self._session = session
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run *work* until it ends or the guest is dropped; its failure is logged."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("guest task failed", uuid=self.uuid, exc_info=task.exception())
+
+    def watch(self) -> None:
+        """Turn its events into core's, for as long as it stands."""
+        self.begin(self._listen())
+
+    async def _listen(self) -> None:
+        while not self.process.gone:
+            if self._session is not None:
+                async for message in self._session.events():
+                    self._on_event(message)
+                await self._hang_up()
+            if not await self.process.wait_gone(_LEAVING_S):
+                await self._reconnect()
+
+    async def _reconnect(self) -> None:
+        """One try at a new session; what happened meanwhile is read off the run state."""
+        try:
+            sock, pid = await qmp.reach(self.folder / "qmp.sock")
+            if pid != self.process.pid:
+                sock.close()
+                raise OSError("another process listens there")
+            self._session = await qmp.Session.open(sock, answer_s=self.settings.answer_s)
+            await self.learn_slots()
+            state = await self.run_state()
+        except (OSError, qmp.NoAnswer, qmp.Refused) as e:
+            _log.warning("guest does not answer", uuid=self.uuid, reason=str(e))
+            await self._hang_up()
+            await self.process.wait_gone(_RETRY_S)
+            return
+        if state == "shutdown":
+            self.post(ev.GuestPoweredOff(self.uuid))
+        elif state == "guest-panicked":
+            self.post(ev.GuestPanicked(self.uuid))
+        self.look_for_agent()
+
+    async def _hang_up(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _on_event(self, message: Mapping[str, Any]) -> None:
+        event = translate.guest_event(self.uuid, message, now=int(time.time()))
+        if event is not None:
+            self.post(event)
+        data = message.get("data", {})
+        if message.get("event") == "VSERPORT_CHANGE" and data.get("id") == "agent-port":
+            if data.get("open"):
+                self.look_for_agent()
+            else:
+                self._agent_changed(answers=False)
+        self._pulse.set()
+        self._pulse = asyncio.Event()
+
+    def look_for_agent(self) -> None:
+        """Ask the agent for a sign of life in the background."""
+        self.begin(self._ping())
+
+    async def _ping(self) -> None:
+        if await self.agent.ping(deadline=_AGENT_PING_S):
+            self._agent_changed(answers=True)
+
+    def _agent_changed(self, *, answers: bool) -> None:
+        if answers != self.answers:
+            self.answers = answers
+            self.post(ev.AgentChanged(self.uuid, answers))
+
+    async def drop(self) -> None:
+        """Stop all that watches it; the process stands on."""
+        others = {t for t in self._tasks if t is not asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        self.agent.close()
+        await self._hang_up()

@@ -1,0 +1,29 @@
+"""What the QEMU driver is told of its machine, once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Fixed for the life of ldmd."""
+
+    emulator: str = "qemu-system-x86_64"
+    accelerator: str = "tcg"
+    """``tcg`` or ``kvm``: the verdict of the probe (DESIGN, section 4)."""
+    accelerator_reason: str = ""
+    listen: str = "127.0.0.1"
+    """Where incoming copies are taken when the order names no address."""
+    users: range | None = None
+    """User ids for hypervisor processes, one a guest.  None: they run as ldmd does."""
+    service_cpus: tuple[int, ...] = ()
+    """Host CPUs of all threads that are not virtual CPUs; empty: not pinned."""
+    aes: bool = False
+    """The host's CPUs have AES instructions."""
+    sandbox: bool = True
+    firmware: Mapping[str, str] = field(default_factory=dict)
+    """Firmware name to file, besides ``bios``, which QEMU brings along."""
+    launch_s: float = 60.0
+    """Deadline for a new process to answer."""
+    answer_s: float = 15.0
+    """Deadline for one QMP answer."""
