@@ -49,6 +49,7 @@ class Settle(Effect):
     key: str
     error: LodomError | None = None
     say: str = ""
+    result: Mapping[str, Any] = field(default_factory=dict)
 
 
 # -- time ---------------------------------------------------------------------------------------

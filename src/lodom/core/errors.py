@@ -463,6 +463,7 @@ class MigrationRefused(LodomError):
     template = "Domain Migration of LDom {name} {verdict}"
     name: str
     verdict: str = "failed"
+    findings: tuple[object, ...] = ()
 
 
 @dataclass(kw_only=True, eq=False)

@@ -280,6 +280,35 @@ def _vcpus_refused(inventory: Inventory, d: Domain, event: ev.VcpusRefused) -> A
     return _put(inventory, d, bindings=replace(d.bound, vcpus=vcpus)), (_settle(d, error),)
 
 
+def recovered(inventory: Inventory, d: Domain, found: ev.GuestFound | None) -> After:
+    """A domain after a restart of ldmd: what was under way is ended or repeated.
+
+    A bind that was under way is undone; a start is tried anew; a process that is gone is started
+    anew where the domain should run.
+    """
+    if d.state is State.BINDING:
+        return _unbound(inventory, d, StepFailed(what="bind", reason="ldmd was restarted"))
+    if d.state is State.STARTING:
+        return _put(inventory, d, restart=True, state=State.STOPPING), (do.DestroyGuest(d.uuid),)
+    if d.state is State.STOPPING:
+        return inventory, (do.DestroyGuest(d.uuid),)
+    if d.state is not State.ACTIVE:
+        return inventory, ((do.DestroyGuest(d.uuid),) if found else ())
+    if found is None:
+        return launch(inventory, d)
+    if found.status in _ENDS:
+        return happen(inventory, d, _ENDS[found.status](d.uuid))
+    again: Effects = () if found.status == "running" else (
+        do.RunGuest(d.uuid, epoch_of(inventory, d.uuid)),
+    )  # fmt: skip
+    return inventory, (*again, do.SetVcpus(d.uuid, d.bound.vcpus, binding.cpu_map(inventory)))
+
+
+_ENDS: Final[dict[str, Callable[[str], Event]]] = {
+    "shutdown": ev.GuestPoweredOff,
+    "panicked": ev.GuestPanicked,
+}
+
 Handler = Callable[[Inventory, Domain, Any], After]
 
 TABLE: Final[dict[tuple[State, type[Event]], Handler]] = {

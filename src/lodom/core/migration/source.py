@@ -72,6 +72,7 @@ class SourceMigration:
     domain: str
     """The domain's facts for the target, as JSON; opaque here."""
     began: int = 0
+    warnings: tuple[str, ...] = ()
     phase: Phase = Phase.NEW
     copy_port: int = 0
     completed: bool = False

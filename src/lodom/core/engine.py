@@ -1,0 +1,347 @@
+"""One machine's mind: an event in, durable changes and effects out.
+
+``handle`` takes one event at a time and never waits.  The caller makes the batch's changes durable
+before it carries out any of the batch's effects, in order.  What is not in the inventory (who waits
+for an answer, numbers of a copy under way) is lost with the process, and may be.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from lodom.core import effects as do
+from lodom.core import events as ev
+from lodom.core import messages as msg
+from lodom.core.commands import devices, domains, lifecycle, resources, services  # noqa: F401
+from lodom.core.commands.form import COMMANDS, Step
+from lodom.core.errors import InvalidValue, LodomError, StepFailed
+from lodom.core.fsm import Effect, Effects, Event
+from lodom.core.lifecycle import domain as life
+from lodom.core.migration import conduct, source, steps, target
+from lodom.core.migration.guard import refuse_while_migrating
+from lodom.core.migration.orders import (
+    CheckFailed,
+    RequestLost,
+    ReserveAsked,
+    TargetChecked,
+)
+from lodom.core.model.domain import PRIMARY, Bindings, Block, Constraints, Domain, State, Vcpu
+from lodom.core.model.host import Machine, Region
+from lodom.core.model.inventory import Change, Inventory, Ownership, changes
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The outcome of one event: write *changes*, in one transaction; then do *effects*."""
+
+    changes: tuple[Change, ...]
+    effects: Effects
+
+
+@dataclass
+class Waiting:
+    """Requests that wait for the end of something; volatile."""
+
+    by_key: dict[str, str] = field(default_factory=dict)
+    """Domain UUID, ``vsw:NAME``, ``migration:ID``, ``cancel:ID`` to request."""
+    scrubs: dict[str, set[Region]] = field(default_factory=dict)
+    """Request to the regions whose scrubbing it awaits."""
+
+
+class Engine:
+    """The inventory, and the one way to change it."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.numbers: dict[str, Mapping[str, int]] = {}
+        """Latest numbers of each copy under way, by migration."""
+        self._waiting = Waiting()
+
+    # -- the one entrance ------------------------------------------------------------------------
+
+    def handle(self, event: Event) -> Batch:
+        """What *event* changes and causes."""
+        before = self.inventory
+        effects = self._dispatch(event)
+        return Batch(tuple(changes(before, self.inventory)), tuple(effects))
+
+    def recover(self, found: Mapping[str, ev.GuestFound]) -> Batch:
+        """After a restart of ldmd: go on from the journal and from the processes that are there."""
+        before = self.inventory
+        effects: list[Effect] = []
+        for freed in self.inventory.dirty.values():
+            effects.append(do.Scrub(freed.region))
+        for row in list(self.inventory.outgoing.values()):
+            effects += self._stepped(*source.recover(row, found.get(row.uuid)))
+            effects += self._after_restart(row.uuid, found.get(row.uuid))
+        for row in list(self.inventory.incoming.values()):
+            effects += self._stepped(*target.recover(row, found.get(row.uuid)))
+            effects += self._after_restart(row.uuid, found.get(row.uuid))
+        for d in self.inventory.sorted_domains():
+            if not d.control and not d.migration:
+                effects += self._domain_recovered(d, found.get(d.uuid))
+        return Batch(tuple(changes(before, self.inventory)), tuple(effects))
+
+    def _after_restart(self, uuid: str, found: ev.GuestFound | None) -> list[Effect]:
+        """What the process went through while nobody watched."""
+        d = self.inventory.domains.get(uuid)
+        if d is None or not d.migration:
+            return []
+        if found is None:
+            return self._about(ev.GuestGone(uuid)) if d.runtime else []
+        news: dict[str, Event] = {
+            "shutdown": ev.GuestPoweredOff(uuid),
+            "panicked": ev.GuestPanicked(uuid),
+        }
+        return self._about(news[found.status]) if found.status in news else []
+
+    def _domain_recovered(self, d: Domain, found: ev.GuestFound | None) -> list[Effect]:
+        effects: list[Effect] = []
+        if d.bindings and d.bindings.console and d.state is not State.BINDING:
+            console = d.bindings.console
+            effects.append(do.OpenConsole(d.uuid, console.group, d.name, console.port))
+        inventory, more = life.recovered(self.inventory, d, found)
+        self.inventory = inventory
+        return effects + self._applied(more)
+
+    # -- events ----------------------------------------------------------------------------------
+
+    def _dispatch(self, event: Event) -> list[Effect]:
+        match event:
+            case ev.CommandGiven():
+                return self._command(event)
+            case ev.TimerFired(name):
+                return self._timer(name)
+            case ev.Scrubbed(region):
+                return self._scrubbed(region)
+            case ev.SwitchMade(_, name):
+                return self._applied((do.Settle(f"vsw:{name}"),))
+            case ev.SwitchFailed(_, name, reason):
+                self.inventory = self.inventory.drop("vsw", name)
+                error = StepFailed(what=f"Adding virtual switch {name}", reason=reason)
+                return self._applied((do.Settle(f"vsw:{name}", error),))
+            case ev.Received(migration, message):
+                return self._message(migration, message)
+            case ev.Unsent(migration):
+                row = self.inventory.outgoing.get(migration)
+                return self._step_source(row, event) if row else []
+            case TargetChecked():
+                return self._checked(event)
+            case CheckFailed(request, error):
+                return [do.Fail(request, error)]
+            case ReserveAsked():
+                return self._reserve(event)
+            case RequestLost(request):
+                return self._lost(request)
+            case _:
+                return self._about(event)
+
+    def _command(self, order: ev.CommandGiven) -> list[Effect]:
+        try:
+            refuse_while_migrating(self.inventory, order)
+            if order.verb in conduct.ORDERS:
+                step = conduct.ORDERS[order.verb](self.inventory, order)
+            elif order.verb in COMMANDS:
+                step = COMMANDS[order.verb](self.inventory, order)
+            else:
+                raise InvalidValue(what="command", value=order.verb, why="not known to this ldmd")
+        except LodomError as error:
+            return [do.Fail(order.request, error)]
+        return self._begun(order, step)
+
+    def _begun(self, order: ev.CommandGiven, step: Step) -> list[Effect]:
+        before, self.inventory = self.inventory, step.inventory
+        if step.waits.startswith("scrub:"):
+            regions = {e.region for e in step.effects if isinstance(e, do.Scrub)}
+            if not regions:
+                return [*step.effects, do.Reply(order.request)]
+            self._waiting.scrubs[order.request] = regions
+        elif step.waits:
+            self._waiting.by_key[step.waits] = order.request
+        if step.waits.startswith("cancel:"):
+            row = before.outgoing[step.waits.removeprefix("cancel:")]
+            asked = steps.CancelAsked("cancelled by the operator")
+            return [*step.effects, *self._step_source(row, asked)]
+        return self._applied(step.effects)
+
+    def _scrubbed(self, region: Region) -> list[Effect]:
+        self.inventory = self.inventory.drop("dirty", f"{region.base:#x}")
+        effects: list[Effect] = []
+        for request, regions in list(self._waiting.scrubs.items()):
+            regions.discard(region)
+            if not regions:
+                del self._waiting.scrubs[request]
+                effects.append(do.Reply(request))
+        return effects
+
+    def _timer(self, name: str) -> list[Effect]:
+        kind, _, key = name.partition(":")
+        if kind == "stop":
+            d = self.inventory.domains.get(key)
+            return self._living(life.stop_timed_out(self.inventory, d)) if d else []
+        event = steps.TIMEOUTS[kind]()
+        if key in self.inventory.outgoing:
+            return self._step_source(self.inventory.outgoing[key], event)
+        if key in self.inventory.incoming:
+            return self._step_target(self.inventory.incoming[key], event)
+        return []
+
+    def _lost(self, request: str) -> list[Effect]:
+        for row in self.inventory.outgoing.values():
+            if self._waiting.by_key.get(f"migration:{row.id}") == request:
+                del self._waiting.by_key[f"migration:{row.id}"]
+                if row.phase in source.BEFORE_CEDED:
+                    return self._step_source(row, steps.CancelAsked("the ldm command was killed"))
+        return []
+
+    def _about(self, event: Event) -> list[Effect]:
+        """News of one domain: to the migration that holds it first, to its own life else."""
+        uuid = getattr(event, "uuid", "")
+        d = self.inventory.domains.get(uuid)
+        if d is None:
+            return []
+        out = next((r for r in self.inventory.outgoing.values() if r.uuid == uuid), None)
+        into = next((r for r in self.inventory.incoming.values() if r.uuid == uuid), None)
+        if isinstance(event, ev.CopyProgressed | ev.CopyCompleted):
+            self.numbers[event.migration] = event.numbers
+        if out and d.migration == out.id:
+            self._note_online(d, event)
+            if isinstance(event, ev.AgentChanged | ev.GuestRebooted):
+                return self._living(life.happen(self.inventory, d, event))
+            return [*self._step_source(out, event), *self._reported(out, event)]
+        if into and d.migration == into.id:
+            self._note_launch(d, event)
+            return self._step_target(into, event)
+        if into and not into.restored and isinstance(event, ev.VcpusSet | ev.VcpusRefused):
+            self._note_online(d, event)
+            return self._step_target(into, event)
+        effects = self._step_target(into, event) if into and _ends(event) else []
+        d = self.inventory.domains[uuid]
+        return [*effects, *self._living(life.happen(self.inventory, d, event))]
+
+    def _note_online(self, d: Domain, event: Event) -> None:
+        """Which CPUs the guest runs on; its strands stay its own during a migration."""
+        if isinstance(event, ev.VcpusSet) and d.runtime:
+            runtime = replace(d.runtime, online=event.vids, plugged=event.plugged)
+            self.inventory = self.inventory.with_domain(replace(d, runtime=runtime))
+
+    def _note_launch(self, d: Domain, event: Event) -> None:
+        if isinstance(event, ev.GuestLaunched):
+            self.inventory = self.inventory.with_domain(conduct.launched(self.inventory, d, event))
+
+    def _living(self, after: life.After) -> list[Effect]:
+        self.inventory, effects = after
+        return self._applied(effects)
+
+    # -- migrations ------------------------------------------------------------------------------
+
+    def _message(self, migration: str, message: msg.Message) -> list[Effect]:
+        if row := self.inventory.incoming.get(migration):
+            return self._step_target(row, message)
+        if row := self.inventory.outgoing.get(migration):
+            return self._step_source(row, message)
+        if isinstance(message, msg.Renew | msg.Recheck | msg.Cede | msg.Abort | msg.Confirm):
+            return [do.Send(migration, msg.Unknown())]
+        return []
+
+    def _checked(self, event: TargetChecked) -> list[Effect]:
+        outcome = conduct.begin(self.inventory, event)
+        if isinstance(outcome, source.SourceMigration):
+            self._waiting.by_key[f"migration:{outcome.id}"] = event.request
+            return self._step_source(outcome, steps.Begun())
+        return [outcome]
+
+    def _reserve(self, event: ReserveAsked) -> list[Effect]:
+        if row := self.inventory.incoming.get(event.migration):
+            return self._step_target(row, event.message)
+        admitted = conduct.admit(self.inventory, event)
+        if isinstance(admitted, str):
+            return [do.Send(event.migration, msg.Refused(admitted))]
+        self.inventory, row = admitted
+        effects = self._step_target(row, steps.Begun())
+        console = self.inventory.domains[row.uuid].bindings
+        if console and console.console:
+            c = console.console
+            name = self.inventory.domains[row.uuid].name
+            effects.append(do.OpenConsole(row.uuid, c.group, name, c.port))
+        return effects
+
+    def _step_source(self, row: source.SourceMigration, event: Event) -> list[Effect]:
+        return self._stepped(*source.step(row, event))
+
+    def _step_target(self, row: target.TargetMigration, event: Event) -> list[Effect]:
+        return self._stepped(*target.step(row, event))
+
+    def _stepped(
+        self, row: source.SourceMigration | target.TargetMigration, effects: Effects
+    ) -> list[Effect]:
+        """Keep the row as it is now, and do the step's bookkeeping in the same change."""
+        table = "outgoing" if isinstance(row, source.SourceMigration) else "incoming"
+        ended = row.phase in (source.Phase.ENDED, target.Phase.ENDED)
+        if ended:
+            self.inventory = self.inventory.drop(table, row.id)
+            self.numbers.pop(row.id, None)
+        else:
+            self.inventory = self.inventory.put(table, row.id, row)
+        done = self._applied(effects)
+        if isinstance(row, source.SourceMigration):
+            done += self._applied(conduct.answers(row, self.numbers.get(row.id, {})))
+        return done
+
+    def _reported(self, row: source.SourceMigration, event: Event) -> list[Effect]:
+        request = self._waiting.by_key.get(f"migration:{row.id}")
+        now = self.inventory.outgoing.get(row.id)
+        if request is None or now is None:
+            return []
+        if now.phase is row.phase and not isinstance(event, ev.CopyProgressed):
+            return []
+        numbers = self.numbers.get(row.id, {})
+        return [do.Report(request, {"phase": now.phase.value, **numbers})]
+
+    # -- bookkeeping -----------------------------------------------------------------------------
+
+    def _applied(self, effects: Effects) -> list[Effect]:
+        """Carry out what concerns only the inventory and the waiting; return the rest."""
+        rest: list[Effect] = []
+        for e in effects:
+            if isinstance(e, do.Settle):
+                rest += self._settled(e)
+            elif isinstance(e, conduct.BOOKKEEPING):
+                self.inventory, more = conduct.book(self.inventory, e)
+                rest += self._applied(more)
+            else:
+                rest.append(e)
+        return rest
+
+    def _settled(self, e: do.Settle) -> list[Effect]:
+        request = self._waiting.by_key.pop(e.key, None)
+        if request is None:
+            return []
+        if e.error:
+            return [do.Fail(request, e.error)]
+        return [do.Reply(request, {**({"say": e.say} if e.say else {}), **e.result})]
+
+
+def _ends(event: Event) -> bool:
+    return isinstance(event, ev.GuestGone)
+
+
+def first_inventory(machine: Machine, uuid: str, mac: str) -> Inventory:
+    """A machine that was never configured: the control domain owns everything."""
+    vcpus = tuple(Vcpu(vid, s.pid) for vid, s in enumerate(sorted(machine.strands)))
+    blocks, ra = [], machine.ra_base
+    for region in sorted(machine.regions):
+        blocks.append(Block(ra, region.base, region.size))
+        ra += region.size
+    units = tuple(u.id for u in machine.crypto)
+    memory = sum(r.size for r in machine.regions)
+    primary = Domain(
+        uuid=uuid,
+        name=PRIMARY,
+        mac=mac,
+        state=State.ACTIVE,
+        agent=True,
+        constraints=Constraints(vcpu=len(vcpus), memory=memory, mau=len(units)),
+        bindings=Bindings(vcpus=vcpus, blocks=tuple(blocks), crypto=units),
+    )
+    inventory = Inventory(machine).with_domain(primary)
+    return inventory.put("ownership", uuid, Ownership(uuid, 1, machine.instance))

@@ -1,0 +1,267 @@
+"""Beginning migrations on either side, and what their steps do to the inventory."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from lodom.core import effects as do
+from lodom.core import events as ev
+from lodom.core.commands.form import Step
+from lodom.core.errors import (
+    Busy,
+    CannotCancel,
+    InvalidValue,
+    MigrationFailed,
+    MigrationInDoubt,
+    MigrationRefused,
+    NotSupported,
+)
+from lodom.core.fsm import Effect, Effects
+from lodom.core.lifecycle import binding
+from lodom.core.lifecycle import domain as life
+from lodom.core.lifecycle.spec import guest_spec
+from lodom.core.migration import source, steps, target
+from lodom.core.migration.guard import in_progress
+from lodom.core.migration.orders import CheckTarget, ReserveAsked, TargetChecked
+from lodom.core.migration.ownership import stale
+from lodom.core.migration.shell import shell
+from lodom.core.model.domain import Domain, Runtime, State
+from lodom.core.model.inventory import Inventory, Ownership
+from lodom.core.rules.form import Severity
+
+BOOKKEEPING = (
+    steps.LockDomain,
+    steps.Own,
+    steps.UnlockDomain,
+    steps.ForgetDomain,
+    steps.HoldShell,
+    steps.AdoptShell,
+)
+
+# -- orders -------------------------------------------------------------------------------------
+
+
+def migrate(inventory: Inventory, order: ev.CommandGiven) -> Step:
+    """``migrate-domain``: have both machines checked; the rest follows from the answer.
+
+    Raises:
+        DomainUnknown: no such domain.
+    """
+    args = order.arguments
+    domain = inventory.named(args["ldom"])
+    check = CheckTarget(
+        request=order.request,
+        uuid=domain.uuid,
+        host=args["host"],
+        user=args.get("user") or "",
+        target_name=args.get("target") or domain.name,
+        force=bool(args.get("force")),
+    )
+    return Step(inventory, (check,))
+
+
+def cancel(inventory: Inventory, order: ev.CommandGiven) -> Step:
+    """``cancel-operation migration``: end it, in every phase before CEDED.
+
+    Raises:
+        CannotCancel: there is none, it is the target's side, or it is too late.
+        NotSupported: another operation was named.
+    """
+    if order.arguments["operation"] != "migration":
+        raise NotSupported(
+            what="cancel-operation reconf", why="no delayed reconfiguration is active"
+        )
+    name = order.arguments["ldom"]
+    for into in inventory.incoming.values():
+        if into.name == name and into.phase in target.UNDECIDED:
+            raise CannotCancel(
+                name=name, why=f"run the command on the source machine {into.source_name}"
+            )
+    domain = inventory.named(name)
+    row = next((r for r in inventory.outgoing.values() if r.uuid == domain.uuid), None)
+    if row is None or row.phase in (source.Phase.RELEASED, source.Phase.CONFIRMING):
+        raise CannotCancel(name=name, why="no migration of it is in progress")
+    if row.phase not in source.BEFORE_CEDED:
+        why = "it has been handed over to the target"
+        if row.phase in (source.Phase.ABORTED, source.Phase.RESUMING, source.Phase.RESTORING):
+            why = "it is being given up already"
+        raise CannotCancel(name=name, why=why)
+    return Step(inventory, waits=f"cancel:{row.id}")
+
+
+ORDERS: Mapping[str, Callable[[Inventory, ev.CommandGiven], Step]] = {
+    "migrate-domain": migrate,
+    "cancel-operation": cancel,
+}
+
+# -- the source ---------------------------------------------------------------------------------
+
+
+def begin(inventory: Inventory, event: TargetChecked) -> source.SourceMigration | Effect:
+    """The source's row of a migration that every rule allows, or the answer to who asked."""
+    blockers = [f for f in event.findings if f.severity is Severity.BLOCKER]
+    domain = inventory.domains.get(event.uuid)
+    if domain is None:
+        return do.Fail(event.request, InvalidValue(what="domain", value=event.uuid, why="it went"))
+    if blockers:
+        verdict = "would fail if attempted" if event.dry_run else "failed"
+        refusal = MigrationRefused(name=domain.name, verdict=verdict, findings=event.findings)
+        return do.Fail(event.request, refusal)
+    if event.dry_run:
+        return do.Reply(event.request, {"findings": event.findings, "domain": domain.name})
+    if (busy := in_progress(inventory)) or domain.migration:
+        name = busy[0][0] if busy else domain.name
+        why = f"a migration of LDom {name} is in progress"
+        return do.Fail(event.request, Busy(what="migrate-domain", why=why))
+    live = domain.state is State.ACTIVE
+    bound = domain.bindings
+    return source.SourceMigration(
+        id=event.migration,
+        uuid=domain.uuid,
+        name=domain.name,
+        target_name=event.target_name,
+        source=inventory.machine.instance,
+        source_name=inventory.machine.name,
+        target=event.target,
+        host=event.host,
+        peer_port=event.port,
+        epoch=inventory.ownership[domain.uuid].epoch,
+        live=live,
+        streams=event.streams,
+        vcpus=bound.vcpus if bound else (),
+        cpus=binding.cpu_map(inventory),
+        shrink=inventory.machine.rules == "1.2",
+        domain=event.domain,
+        began=event.now,
+        warnings=tuple(f.text for f in event.findings if f.severity is Severity.WARNING),
+    )
+
+
+def answers(row: source.SourceMigration, numbers: Mapping[str, int]) -> Effects:
+    """What the waiting users hear in the phase that *row* has come to."""
+    migration, cancelled = f"migration:{row.id}", f"cancel:{row.id}"
+    if row.phase is source.Phase.CONFIRMING:
+        result = {"domain": row.name, "numbers": dict(numbers), "warnings": list(row.warnings)}
+        return (do.Settle(migration, result=result),)
+    if row.phase is source.Phase.CEDED and row.doubt:
+        return (do.Settle(migration, MigrationInDoubt(name=row.name, host=row.host)),)
+    if row.phase is source.Phase.RELEASED:
+        failed = MigrationFailed(name=row.name, reason=row.reason or "cancelled")
+        return (do.Settle(migration, failed), do.Settle(cancelled))
+    return ()
+
+
+# -- the target ---------------------------------------------------------------------------------
+
+
+def admit(
+    inventory: Inventory, event: ReserveAsked
+) -> tuple[Inventory, target.TargetMigration] | str:
+    """The inventory with the shell, and the target's row; or why not."""
+    message, facts = event.message, event.domain
+    if why := stale(inventory.ownership, message.uuid, message.epoch, message.source):
+        return why
+    if busy := in_progress(inventory):
+        return f"a migration of LDom {busy[0][0]} is in progress on {inventory.machine.name}"
+    old = inventory.domains.get(message.uuid)
+    if old is not None:
+        if old.state is not State.INACTIVE or old.migration:
+            return (
+                f"LDom {old.name} on {inventory.machine.name} has the same UUID and is {old.state}"
+            )
+        inventory = inventory.drop("domains", old.uuid)
+    if inventory.find(message.target_name):
+        return f"LDom {message.target_name} already exists on {inventory.machine.name}"
+    whole = inventory.machine.rules == "1.2"
+    made = shell(inventory, facts, event.migration, whole_cores=whole)
+    if isinstance(made, str):
+        return made
+    inventory = inventory.with_domain(made)
+    bound = made.bindings
+    like = Runtime(0, 0, event.migration, facts.boot_vcpus, facts.plugged)
+    vcpus = bound.vcpus if bound else ()
+    row = target.TargetMigration(
+        id=event.migration,
+        uuid=message.uuid,
+        name=made.name,
+        source=message.source,
+        source_name=message.source_name,
+        source_key=event.key,
+        target=inventory.machine.instance,
+        epoch=message.epoch,
+        live=message.live,
+        streams=message.streams,
+        vcpus=vcpus,
+        cpus=binding.cpu_map(inventory),
+        spec=guest_spec(inventory, made, like=like) if message.live else None,
+        grow=whole and len(vcpus) > 1,
+        began=event.now,
+    )
+    return inventory, row
+
+
+def launched(inventory: Inventory, d: Domain, event: ev.GuestLaunched) -> Domain:
+    """The shell with the process that waits for its state."""
+    row = inventory.incoming[d.migration]
+    assert row.spec is not None
+    online = (row.spec.plugged[0],) if row.grow else row.spec.plugged
+    runtime = Runtime(
+        event.pid, event.started, event.home, row.spec.boot_vcpus, row.spec.plugged, online
+    )
+    return replace(d, runtime=runtime)
+
+
+# -- bookkeeping --------------------------------------------------------------------------------
+
+
+def book(inventory: Inventory, e: Effect) -> tuple[Inventory, Effects]:
+    """Apply one bookkeeping effect; further effects may follow from it."""
+    match e:
+        case steps.LockDomain(uuid):
+            row = next(r for r in inventory.outgoing.values() if r.uuid == uuid)
+            return _change(inventory, uuid, migration=row.id), ()
+        case steps.Own(uuid, epoch, owner):
+            inventory = inventory.put("ownership", uuid, Ownership(uuid, epoch, owner))
+            d = inventory.domains.get(uuid)
+            if d and d.state is State.ACTIVE and owner != inventory.machine.instance:
+                inventory = _change(inventory, uuid, state=State.SUSPENDED)
+            return inventory, ()
+        case steps.UnlockDomain(uuid, how):
+            return _unlock(inventory, uuid, how)
+        case steps.ForgetDomain(uuid):
+            inventory, scrubs = binding.take_back(inventory, inventory.domains[uuid])
+            return inventory.drop("domains", uuid), (do.CloseConsole(uuid), *scrubs)
+        case steps.AdoptShell(uuid, how):
+            return _adopt(inventory, uuid, how)
+        case _:  # HoldShell: the shell came into being with the row
+            return inventory, ()
+
+
+def _change(inventory: Inventory, uuid: str, **changed: object) -> Inventory:
+    return inventory.with_domain(replace(inventory.domains[uuid], **changed))  # type: ignore[arg-type]
+
+
+def _unlock(inventory: Inventory, uuid: str, how: str) -> tuple[Inventory, Effects]:
+    d = inventory.domains[uuid]
+    state = State.ACTIVE if d.state is State.SUSPENDED else d.state
+    d = replace(d, migration="", state=state)
+    inventory = inventory.with_domain(d)
+    news = {
+        "gone": ev.GuestGone(uuid),
+        "off": ev.GuestPoweredOff(uuid),
+        "panicked": ev.GuestPanicked(uuid),
+    }
+    return life.happen(inventory, d, news[how]) if how in news else (inventory, ())
+
+
+def _adopt(inventory: Inventory, uuid: str, how: str) -> tuple[Inventory, Effects]:
+    """From shell to ordinary domain; a guest that reboots now ends its R06 and R07 state."""
+    d = replace(inventory.domains[uuid], migration="")
+    if how == "cold":
+        return inventory.with_domain(d), ()
+    if how == "gone":
+        return life.launch(inventory, d)
+    row = next(r for r in inventory.incoming.values() if r.uuid == uuid)
+    d = replace(d, state=State.ACTIVE, running_since=row.began)
+    bound = d.bound
+    to_do = bound.cpu_dr_off or bool(bound.held)
+    return inventory.with_domain(d), ((do.SetRebootAction(uuid, True),) if to_do else ())

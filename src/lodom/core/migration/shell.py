@@ -1,0 +1,83 @@
+"""Admitting a domain to the target: its shell, with all that the migration reserves.
+
+Decided from the same facts that the rules judged, on the inventory as it stands at that moment.
+Source: rules R04 to R06, R13 to R15, R31, R36 to R38.
+"""
+
+from dataclasses import replace
+
+from lodom.core.alloc import crypto, memory, ports, strands
+from lodom.core.alloc.regions import free_ranges
+from lodom.core.model.devices import BoundConsole, Console
+from lodom.core.model.domain import Bindings, Block, Domain, State, Vcpu
+from lodom.core.model.inventory import Inventory
+from lodom.core.rules.case import DomainFacts
+
+
+def shell(
+    inventory: Inventory, facts: DomainFacts, migration: str, *, whole_cores: bool
+) -> Domain | str:
+    """The shell of the domain on this machine, or why there is no room after all."""
+    constraints = replace(facts.constraints, console=Console())
+    domain = Domain(
+        uuid=facts.uuid,
+        name=facts.target_name,
+        mac=facts.mac,
+        hostid=facts.hostid,
+        constraints=constraints,
+        migration=migration,
+    )
+    if facts.state == State.INACTIVE:
+        return domain
+    live = facts.state not in (State.BOUND, State.BINDING)
+    given = _bindings(inventory, facts, live=live, whole_cores=whole_cores and live)
+    if isinstance(given, str):
+        return given
+    return replace(domain, state=State.BOUND, bindings=given)
+
+
+def _bindings(
+    inventory: Inventory, facts: DomainFacts, *, live: bool, whole_cores: bool
+) -> Bindings | str:
+    machine = inventory.machine
+    grant = strands.choose_for_migration(
+        machine, strands.free_strands(inventory), len(facts.vcpus), whole_cores=whole_cores
+    )
+    if isinstance(grant, strands.Shortage):
+        return f"{grant.wanted} strands wanted, {grant.free} free"
+    blocks = _blocks(inventory, facts)
+    if isinstance(blocks, str):
+        return blocks
+    units = crypto.choose(machine, crypto.free_units(inventory), grant.strands, facts.crypto)
+    console = _console(inventory, facts.target_name)
+    if isinstance(console, str):
+        return console
+    vids = [v.vid for v in sorted(facts.vcpus)]
+    return Bindings(
+        vcpus=tuple(Vcpu(vid, pid) for vid, pid in zip(vids, grant.strands, strict=True)),
+        blocks=blocks,
+        crypto=() if isinstance(units, strands.Shortage) else units,
+        console=console,
+        held=grant.held,
+        cpu_dr_off=live and whole_cores,
+        platform=facts.platform,
+    )
+
+
+def _blocks(inventory: Inventory, facts: DomainFacts) -> tuple[Block, ...] | str:
+    blocks = sorted(facts.blocks)
+    placed = memory.place(
+        [b.size for b in blocks], free_ranges(inventory), page=inventory.machine.page
+    )
+    if not isinstance(placed, tuple):
+        return "the memory blocks cannot be placed any more"
+    return tuple(replace(b, pa=pa) for b, pa in zip(blocks, placed, strict=True))
+
+
+def _console(inventory: Inventory, name: str) -> BoundConsole | str | None:
+    """Group is the target name, any free port of the control domain's first vcc (R37, R38)."""
+    vcc = ports.first_vcc(inventory)
+    if vcc is None:
+        return "no virtual console concentrator"
+    port = ports.first_free(vcc, ports.taken(inventory, vcc.name))
+    return BoundConsole(vcc.name, name, port) if port else f"no free port in {vcc.name}"
