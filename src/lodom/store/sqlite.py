@@ -1,0 +1,175 @@
+"""The journal: every record of the inventory, durable before it has effect.
+
+One SQLite file, one writer, ``synchronous=FULL``.  A write is a transaction of compare-and-sets: a
+record that is not as this process last saw it stops everything.  A damaged file, or one of a newer
+Lodom, is reported and left alone.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from lodom.core.migration.source import SourceMigration
+from lodom.core.migration.target import TargetMigration
+from lodom.core.model.devices import Concentrator, DiskServer, Switch
+from lodom.core.model.domain import Domain
+from lodom.core.model.host import Machine
+from lodom.core.model.inventory import TABLES, Change, Freed, Inventory, Ownership
+
+_TYPES: Final[dict[str, Any]] = {
+    "domains": Domain,
+    "vds": DiskServer,
+    "vsw": Switch,
+    "vcc": Concentrator,
+    "ownership": Ownership,
+    "outgoing": SourceMigration,
+    "incoming": TargetMigration,
+    "dirty": Freed,
+}
+assert tuple(_TYPES) == TABLES
+
+
+class JournalUnusable(Exception):
+    """The file cannot be used, and was not touched.  The text says why and what to do."""
+
+
+class JournalConflict(Exception):
+    """A record is not as this process last saw it: somebody else wrote the journal."""
+
+
+class Store:
+    """The journal of one machine.  Not shared between threads or processes."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self._db = db
+        self._path = path
+        self._versions: dict[tuple[str, str], int] = {}
+
+    @classmethod
+    def open(cls, path: Path, *, fresh_instance: str) -> "Store":
+        """Open the journal, or make it with *fresh_instance* as the machine's id.
+
+        Raises:
+            JournalUnusable: damaged, of a newer version, or held by another ldmd.
+        """
+        try:
+            db = sqlite3.connect(path, isolation_level=None, timeout=2.0, check_same_thread=False)
+            path.chmod(0o600)
+            db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise JournalUnusable(f"{path} is damaged ({found}); restore it from a backup")
+            _migrate(db, path)
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('instance', ?)", (fresh_instance,))
+        except sqlite3.DatabaseError as error:
+            raise JournalUnusable(
+                f"{path} cannot be used: {error}; it was not changed. If another ldmd runs, stop "
+                "it; otherwise restore the file from a backup"
+            ) from error
+        return cls(db, path)
+
+    @property
+    def instance(self) -> str:
+        """The machine's instance id, made with its store."""
+        row = self._db.execute("SELECT value FROM meta WHERE name = 'instance'").fetchone()
+        return str(row[0])
+
+    def load(self, machine: Machine) -> Inventory | None:
+        """The inventory as last written; None if nothing was ever written.
+
+        Raises:
+            JournalUnusable: a record cannot be read.
+        """
+        inventory = Inventory(machine)
+        tables: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
+        for table, key, version, body in self._db.execute("SELECT * FROM record"):
+            try:
+                tables[table][key] = msgspec.json.decode(body, type=_TYPES[table])
+            except (msgspec.MsgspecError, KeyError) as error:
+                raise JournalUnusable(
+                    f"{self._path}: record {table}/{key} cannot be read ({error}); nothing was "
+                    "changed. Restore the file from a backup"
+                ) from error
+            self._versions[table, key] = version
+        if not self._versions:
+            return None
+        kept: dict[str, Any] = tables
+        return replace(inventory, **kept)
+
+    def write(self, changed: Iterable[Change]) -> None:
+        """Make the changes durable, all or none.
+
+        Raises:
+            JournalConflict: a record is not as last seen.
+            sqlite3.Error: the disk is full or failed; nothing was written.
+        """
+        versions = dict(self._versions)
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for change in changed:
+                self._set(change, versions)
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        self._versions = versions
+
+    def _set(self, change: Change, versions: dict[tuple[str, str], int]) -> None:
+        at = (change.table, change.key)
+        seen = versions.get(at, 0)
+        if change.after is None:
+            sql = "DELETE FROM record WHERE tab = ? AND key = ? AND version = ?"
+            done = self._db.execute(sql, (*at, seen)).rowcount
+            versions.pop(at, None)
+        else:
+            body = msgspec.json.encode(change.after).decode()
+            if seen:
+                sql = (
+                    "UPDATE record SET version = version + 1, body = ? "
+                    "WHERE tab = ? AND key = ? AND version = ?"
+                )
+                done = self._db.execute(sql, (body, *at, seen)).rowcount
+            else:
+                sql = "INSERT OR IGNORE INTO record VALUES (?, ?, 1, ?)"
+                done = self._db.execute(sql, (*at, body)).rowcount
+            versions[at] = seen + 1
+        if done != 1:
+            raise JournalConflict(f"{change.table}/{change.key} is not at version {seen}")
+
+    def ownership(self) -> dict[str, Ownership]:
+        """The ownership records as they stand on disk now (HANDOVER: the one function)."""
+        rows = self._db.execute("SELECT key, body FROM record WHERE tab = 'ownership'")
+        return {key: msgspec.json.decode(body, type=Ownership) for key, body in rows}
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._db.close()
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    """Forward steps of the schema, each once; ``user_version`` counts them."""
+    have = db.execute("PRAGMA user_version").fetchone()[0]
+    steps = sorted(
+        (f for f in files("lodom.store").joinpath("schema").iterdir() if f.name.endswith(".sql")),
+        key=lambda f: f.name,
+    )
+    if have > len(steps):
+        raise JournalUnusable(
+            f"{path} was written by a newer Lodom (schema {have}, this one knows {len(steps)}); "
+            "it was not changed. Install that release again, or restore an older backup"
+        )
+    for number, step in enumerate(steps[have:], have + 1):
+        db.execute("BEGIN IMMEDIATE")
+        for statement in step.read_text().split(";"):
+            if statement.strip():
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {number}")
+        db.execute("COMMIT")
