@@ -60,7 +60,7 @@ def test_the_search_alone_agrees_with_brute_force(items, count, data):
 
 
 def test_best_fit_is_not_enough():
-    items, holes = [3, 3, 2, 2, 2], [6, 6]
+    items, holes = [4, 3, 3, 2, 2, 2], [8, 8]
     sizes = sorted(items, reverse=True)
     assert packing._best_fit(sizes, holes) is None
     check(items, holes, pack(items, holes))

@@ -1,0 +1,53 @@
+"""Whether two machines' back ends are the same storage, as far as it can be known."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lodom.core.rules.case import BackendFacts
+from lodom.core.units import format_size
+
+
+class Verdict(StrEnum):
+    """What the evidence says."""
+
+    SAME = "same"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The verdict and the fact that it rests on."""
+
+    verdict: Verdict
+    why: str
+
+
+def compare(source: BackendFacts, target: BackendFacts) -> Evidence:
+    """The evidence that both are the same storage.
+
+    Same: the lock handshake, or an equal WWN, VPD or NVMe identity.  Other: identities of one kind
+    that differ, another size, known file systems that differ.  All else, a lock not seen included,
+    proves nothing.
+
+    Source: DESIGN section 7; rule R27.
+    """
+    if target.handshake:
+        return Evidence(Verdict.SAME, "the target saw the source's lock come and go")
+    if source.size and target.size and source.size != target.size:
+        sizes = f"{format_size(source.size)} and {format_size(target.size)}"
+        return Evidence(Verdict.OTHER, f"the sizes differ: {sizes}")
+    kinds = {i.partition(":")[0] for i in source.ids} & {i.partition(":")[0] for i in target.ids}
+    equal = set(source.ids) & set(target.ids)
+    if equal:
+        return Evidence(Verdict.SAME, f"both have {min(equal)}")
+    if kinds:
+        ours, theirs = (
+            next(i for i in facts.ids if i.partition(":")[0] == min(kinds))
+            for facts in (source, target)
+        )
+        return Evidence(Verdict.OTHER, f"the identities differ: {ours} and {theirs}")
+    if source.file_system and target.file_system and source.file_system != target.file_system:
+        systems = f"{source.file_system} and {target.file_system}"
+        return Evidence(Verdict.OTHER, f"the file systems differ: {systems}")
+    return Evidence(Verdict.UNKNOWN, "no identity is known on both sides")
