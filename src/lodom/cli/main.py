@@ -1,0 +1,154 @@
+"""``ldm``: words in, text and an exit code out.  Everything else is done by ldmd.
+
+Standard library only, and little of it: scripts call ``ldm`` a thousand times.  What only some
+commands need is imported where they need it.  Exit codes are those of ``core.errors.Kind``.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lodom.client.http import Lost, Refused, Unreachable, call
+from lodom.grammar.parser import Command, find_verb, parse
+from lodom.grammar.table import BY_NAME
+
+EXIT_USAGE, EXIT_NO_LDMD, EXIT_BUG, EXIT_INTERRUPTED = 2, 8, 70, 130
+
+
+def main() -> None:
+    """The entry point of the program."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """The exit code of ``ldm`` with *argv*."""
+    words = list(argv)
+    verbose = bool(words and words[0] == "-v")
+    if verbose:
+        words.pop(0)
+    return guarded(lambda: _run(words, verbose=verbose), words, verbose=verbose)
+
+
+def guarded(task: Callable[[], int], words: Sequence[str] = (), *, verbose: bool = False) -> int:
+    """The exit code of *task*; whatever it raises becomes text, never a traceback."""
+    try:
+        code = task()
+        sys.stdout.flush()
+        return code
+    except Refused as refused:
+        return report(refused.error, verbose=verbose)
+    except Lost as why:
+        _say_error(f"Lost the connection to the logical domain manager: {why}")
+        return EXIT_NO_LDMD
+    except Unreachable as why:
+        _say_error(f"Failed to connect to logical domain manager: {why}")
+        return EXIT_NO_LDMD
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (ldm list | head); Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as fault:
+        return _fault(fault, words, verbose=verbose)
+
+
+def _run(words: list[str], *, verbose: bool) -> int:
+    if not words or "--help" in words:
+        return _help([word for word in words if word != "--help"])
+    if words == ["-V"]:
+        return _ask(Command("show-version", {}, {}, {}))
+    command = parse(words)
+    _refuse_unbuilt(command)
+    match command.verb:
+        case "migrate-domain":
+            from lodom.cli.migrate import migrate
+
+            return migrate(command.arguments, verbose=verbose)
+        case "recover-domain":
+            from lodom.cli.recover import recover
+
+            return recover(command.arguments)
+        case "explain":
+            from lodom.cli.explain import explain
+
+            return explain(command.arguments["id"])
+    return _ask(command)
+
+
+def _ask(command: Command) -> int:
+    from lodom.cli.render import render
+
+    document = call(command.verb, command.arguments)
+    for line in render(command.verb, command.arguments, document):
+        print(line)
+    return 0
+
+
+def _help(words: list[str]) -> int:
+    from lodom.grammar.usage import full_usage, help_text
+
+    if not words:
+        print(full_usage())
+        return 0
+    verb = find_verb(words[0])
+    if verb is None:
+        parse(words[:1])  # says that there is no such command
+    else:
+        print(help_text(verb))
+    return 0
+
+
+def _refuse_unbuilt(command: Command) -> None:
+    """Commands and options of 1.2 that the grammar knows and ldmd does not do yet."""
+    lacking = "" if BY_NAME[command.verb].implemented else command.verb
+    for key, option in (("file", "-i"), ("xml", "-x")):
+        if key in command.options:
+            lacking = f"{command.verb} {option}"
+    if lacking:
+        from lodom.core.errors import NotSupported
+
+        raise NotSupported(what=lacking, why="this release does not have it yet")
+
+
+# -- errors -------------------------------------------------------------------------------------
+
+
+def _say_error(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def report(error: Mapping[str, Any], *, verbose: bool = False) -> int:
+    """Tell of an error document of ldmd; its exit code."""
+    sys.stdout.flush()
+    if error.get("findings"):
+        from lodom.cli.findings import lines
+
+        for line in lines(error["findings"], drawing=error.get("drawing", ""), verbose=verbose):
+            _say_error(line)
+    _say_error(str(error.get("text", "")))
+    if error.get("remedy") and (verbose or sys.stderr.isatty()):
+        _say_error(f"Remedy: {error['remedy']}")
+    return int(error.get("exit", EXIT_BUG))
+
+
+def _fault(fault: Exception, words: Sequence[str], *, verbose: bool) -> int:
+    """An error of the command line itself, or a bug of ours on one line."""
+    from lodom.core.errors import BadUsage, InvalidValue, LodomError
+    from lodom.grammar.usage import usage
+
+    if not isinstance(fault, LodomError):
+        detail = " ".join(str(fault).split())
+        _say_error(f"Internal error: {type(fault).__name__}: {detail}")
+        return EXIT_BUG
+    if isinstance(fault, BadUsage | InvalidValue):
+        _say_error(str(fault))
+        verb = find_verb(words[0]) if words else None
+        if verb:
+            _say_error(usage(verb))
+        return EXIT_USAGE
+    return report(
+        {"text": str(fault), "remedy": fault.remedy(), "exit": fault.kind.exit_code},
+        verbose=verbose,
+    )

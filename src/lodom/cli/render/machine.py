@@ -1,0 +1,163 @@
+"""``ldm list-devices``, ``list-services``, ``list-constraints``, ``list-variable``, ``-V``: text.
+
+A strand that is held back until a domain reboots (R06), and strands that share the host's CPUs,
+are neither free nor bound in the tables of 1.2; both are told in a NOTE at the end of ``-a``.
+"""
+
+from collections.abc import Collection, Iterable
+
+from lodom.cli.render.domains import VDS_COLUMNS, VSW_COLUMNS, vds_rows, vsw_cells
+from lodom.cli.render.form import INDENT, Document, cpuset, joined, numbers, section, size
+
+DEVICES = ("cpu", "mau", "memory", "io")
+
+
+# -- list-devices -------------------------------------------------------------------------------
+
+
+def devices(d: Document, wanted: Collection[str], *, everything: bool) -> list[str]:
+    """The tables asked for (all when none), free devices only unless *everything*."""
+    tables = {
+        "cpu": _strands(d, everything),
+        "mau": _units(d, everything),
+        "memory": _memory(d, everything),
+        "io": _buses(d, everything),
+    }
+    blocks = [tables[name] for name in DEVICES if not wanted or name in wanted]
+    if everything and (not wanted or "cpu" in wanted):
+        blocks.append(_notes(d))
+    return joined(blocks)
+
+
+def _strands(d: Document, everything: bool) -> list[str]:
+    columns = (("PID", 5), ("%FREE", 10), ("PM", 0))
+    if not everything:
+        rows = [f"{INDENT}{s['pid']:<8}{s['free']}" for s in d["vcpu"] if s["free"]]
+        return ["VCPU", INDENT + "PID  %FREE", *rows] if rows else []
+    heading = section("VCPU", columns, [("", "", "")])[:2]
+    rows = [f"{INDENT}{s['pid']:<8}{s['free']:<7}{'---' if s['free'] else 'no'}" for s in d["vcpu"]]
+    return [*heading, *rows]
+
+
+def _units(d: Document, everything: bool) -> list[str]:
+    columns = (("ID", 7), ("CPUSET", 40), ("BOUND", 0))
+    rows = [(u["id"], cpuset(u["cpuset"]), u["bound"]) for u in d["mau"]]
+    if everything:
+        return section("MAU", columns, rows)
+    return section("MAU", columns[:2], [cells[:2] for cells in rows if not cells[2]])
+
+
+def _memory(d: Document, everything: bool) -> list[str]:
+    columns = (("PA", 21), ("SIZE", 16), ("BOUND", 0))
+    rows = [(b["pa"], size(b["size"]), b["bound"]) for b in d["memory"]]
+    if everything:
+        return section("MEMORY", columns, rows)
+    return section("MEMORY", columns[:2], [cells[:2] for cells in rows if not cells[2]])
+
+
+def _buses(d: Document, everything: bool) -> list[str]:
+    columns = (("DEVICE", 17), ("PSEUDONYM", 17), ("BOUND", 8), ("OPTIONS", 0))
+    rows = [
+        (b["device"], b["pseudonym"], "yes" if b["bound"] else "no", "")
+        for b in d["io"]
+        if everything or not b["bound"]
+    ]
+    return section("IO", columns, rows)
+
+
+def _notes(d: Document) -> list[str]:
+    lines = []
+    for name in sorted({s["held"] for s in d["vcpu"]} - {""}):
+        pids = numbers(s["pid"] for s in d["vcpu"] if s["held"] == name)
+        lines.append(f"{INDENT}PID {pids}: held until {name} is rebooted (R06)")
+    if d["emulated"]:
+        strands, cpus = len(d["vcpu"]), len({s["cpu"] for s in d["vcpu"]})
+        lines.append(f"{INDENT}emulated: {strands} strands share {cpus} CPUs of the host")
+    return ["NOTE", *lines] if lines else []
+
+
+# -- list-services ------------------------------------------------------------------------------
+
+
+def services(groups: Iterable[Document]) -> list[str]:
+    """The tables of all services with the domain that gives them (digest 2.8)."""
+    groups = list(groups)
+    owner = ("LDOM", 17)
+    vcc = [(s["name"], g["ldom"], f"{s['low']}-{s['high']}") for g in groups for s in g["vcc"]]
+    vsw = [_with_owner(vsw_cells(s), g["ldom"]) for g in groups for s in g["vsw"]]
+    vds = [
+        _with_owner(cells, g["ldom"] if cells[0] else "")
+        for g in groups
+        for s in g["vds"]
+        for cells in vds_rows(s)
+    ]
+    return joined(
+        (
+            section("VCC", (("NAME", 17), owner, ("PORT-RANGE", 0)), vcc),
+            section("VSW", (VSW_COLUMNS[0], owner, *VSW_COLUMNS[1:]), vsw),
+            section("VDS", (VDS_COLUMNS[0], owner, *VDS_COLUMNS[1:]), vds),
+        )
+    )
+
+
+def _with_owner(cells: tuple[object, ...], owner: str) -> tuple[object, ...]:
+    return (cells[0], owner, *cells[1:])
+
+
+# -- list-constraints, list-variable ------------------------------------------------------------
+
+
+def constraints(documents: Iterable[Document]) -> list[str]:
+    """A report a domain: title DOMAIN with the name under it (digest 2.10)."""
+    return joined(_constraints(d) for d in documents)
+
+
+def _constraints(d: Document) -> list[str]:
+    count = (("COUNT", 0),)
+    network = (("NAME", 13), ("SERVICE", 28), ("DEVICE", 13), ("MAC", 0))
+    disk = (("NAME", 17), ("VOLUME", 0))
+    console = d["vcons"]
+    variables = [f"{INDENT}{v['name']}={v['value']}" for v in d["variables"]]
+    asked = [(console["group"], console["service"])] if console["service"] else []
+    blocks = (
+        ["DOMAIN", d["name"]],
+        section("VCPU", count, [(d["vcpu"],)] if d["vcpu"] else []),
+        section("MAU", count, [(d["mau"],)] if d["mau"] else []),
+        section("MEMORY", (("SIZE", 0),), [(size(d["memory"]),)] if d["memory"] else []),
+        ["VARIABLES", *variables] if variables else [],
+        section("IO", (("DEVICE", 17), ("PSEUDONYM", 0)),
+                [(b["device"], b["pseudonym"]) for b in d["io"]]),
+        section("VCC", (("NAME", 17), ("PORT-RANGE", 0)),
+                [(s["name"], f"{s['low']}-{s['high']}") for s in d["vcc"]]),
+        section("VSW", VSW_COLUMNS, map(vsw_cells, d["vsw"])),
+        section("VDS", VDS_COLUMNS, [cells for s in d["vds"] for cells in vds_rows(s)]),
+        section("NETWORK", network,
+                [(v["name"], v["switch"], v["device"], v["mac"]) for v in d["network"]]),
+        section("DISK", disk, [(v["name"], f"{v['volume']}@{v['service']}") for v in d["disk"]]),
+        section("VCONS", (("NAME", 17), ("SERVICE", 0)), asked),
+    )  # fmt: skip
+    return joined(blocks)
+
+
+def variables(d: Document) -> list[str]:
+    """``name=value``, one a line."""
+    return [f"{v['name']}={v['value']}" for v in d["variables"]]
+
+
+# -- -V -----------------------------------------------------------------------------------------
+
+
+def version(d: Document) -> list[str]:
+    """``ldm -V`` in the layout of 1.2 (digest 2.1); the accelerator's reason is ours."""
+    reason = f" ({d['accelerator_reason']})" if d["accelerator_reason"] else ""
+    lines = [
+        "",
+        f"Logical Domain Manager (v {d['release']})",
+        f"   Hypervisor control protocol v {d['protocol']}",
+        f"   Using Hypervisor MD v {d['schema']}",
+        "",
+        "System PROM:",
+        f"   Hypervisor  v. {d['hypervisor']}   QEMU, accelerator {d['accelerator']}{reason}",
+    ]
+    lines += [f"   Firmware    v. {name}   {digest}" for name, digest in d["firmware"].items()]
+    return lines

@@ -1,0 +1,142 @@
+"""``ldm-setup``: the first steps on a machine, and trust between machines.
+
+Every change is an ``ldm`` command that is shown before it is run, as the 1.2 guide would have it
+typed: services of the control domain, then its share of crypto units, strands and memory.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lodom.cli.main import guarded, run
+from lodom.cli.terminal import agreed, interactive
+from lodom.client.http import call
+from lodom.core.units import MIB, format_size, round_up
+
+SHARE = 4
+"""The control domain is offered a quarter of the machine."""
+GRAIN = 256 * MIB
+"""Its memory is offered in multiples of this."""
+
+Document = Mapping[str, Any]
+
+
+def main() -> None:
+    """The entry point of the program."""
+    sys.exit(setup(sys.argv[1:]))
+
+
+def setup(argv: Sequence[str]) -> int:
+    """The exit code of ``ldm-setup`` with *argv*."""
+    options = _parser().parse_args(argv)
+    match options.task:
+        case "trust":
+            return guarded(lambda: _trust(options.host, options.fingerprint))
+        case "fingerprint":
+            return guarded(_fingerprint)
+    return guarded(lambda: _first_steps(yes=options.yes, net_dev=options.net_dev))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ldm-setup", description="Set a machine up for domains.")
+    parser.add_argument("--yes", action="store_true", help="run the proposal without asking")
+    parser.add_argument("--net-dev", default="", help="network device of the first switch")
+    tasks = parser.add_subparsers(dest="task", metavar="trust | fingerprint")
+    trust = tasks.add_parser("trust", help="accept the certificate of another machine")
+    trust.add_argument("host")
+    trust.add_argument("--fingerprint", default="", help="accept only this one, without asking")
+    tasks.add_parser("fingerprint", help="show the fingerprint of this machine's certificate")
+    return parser
+
+
+# -- trust --------------------------------------------------------------------------------------
+
+
+def _fingerprint() -> int:
+    print(call("show-fingerprint", {})["fingerprint"])
+    return 0
+
+
+def _trust(host: str, fingerprint: str) -> int:
+    """Ask ldmd what *host* shows, have it compared by the user, and have it kept."""
+    if not fingerprint:
+        shown = call("trust-peer", {"host": host})["fingerprint"]
+        print(f"The certificate of {host} is\n{shown}\nCompare: ldm-setup fingerprint, run there.")
+        if not interactive():
+            print(f"To accept it: ldm-setup trust {host} --fingerprint {shown}", file=sys.stderr)
+            return 1
+        if not agreed("Accept this certificate?"):
+            return 1
+        fingerprint = shown
+    call("trust-peer", {"host": host, "fingerprint": fingerprint})
+    return 0
+
+
+# -- first steps --------------------------------------------------------------------------------
+
+
+def _first_steps(*, yes: bool, net_dev: str) -> int:
+    services = call("list-services", {"ldoms": []})["services"]
+    devices = call("list-devices", {"all": True, "devices": []})
+    commands = proposal(services, devices, net_dev=net_dev)
+    if not commands:
+        print("This machine is set up: services exist, and strands and memory are free.")
+        return 0
+    for words in commands:
+        print("# ldm " + shlex.join(words))
+    if not yes:
+        if not interactive():
+            print("To run these commands: ldm-setup --yes", file=sys.stderr)
+            return 1
+        if not agreed("Run these commands?"):
+            return 1
+    return next((code for words in commands if (code := run(words))), 0)
+
+
+def proposal(
+    services: Sequence[Document], devices: Document, *, net_dev: str = ""
+) -> list[list[str]]:
+    """The commands that are still to be run, as words behind ``ldm``.
+
+    Services that exist are left alone; the control domain's share is proposed only while nothing
+    is free for others.  The order is the guide's: crypto units before strands, strands before
+    memory.
+    """
+    have = {kind for group in services for kind in ("vcc", "vsw", "vds") if group[kind]}
+    commands = []
+    if "vds" not in have:
+        commands.append(["add-vds", "primary-vds0", "primary"])
+    if "vcc" not in have:
+        commands.append(["add-vcc", "port-range=5000-5100", "primary-vcc0", "primary"])
+    if "vsw" not in have:
+        uplink = [f"net-dev={net_dev}"] if net_dev else []
+        commands.append(["add-vsw", *uplink, "primary-vsw0", "primary"])
+    return [*commands, *_share(devices)]
+
+
+def _share(devices: Document) -> list[list[str]]:
+    strands, units = devices["vcpu"], devices["mau"]
+    keep = whole_cores(strands)
+    kept = {strand["pid"] for strand in strands[:keep]}
+    commands = []
+    own = [unit for unit in units if kept.issuperset(unit["cpuset"])]
+    if units and all(unit["bound"] == "primary" for unit in units) and len(own) < len(units):
+        commands.append(["set-mau", str(len(own)), "primary"])
+    if keep < len(strands) and all(s["bound"] == "primary" for s in strands):
+        commands.append(["set-vcpu", str(keep), "primary"])
+    size = sum(block["size"] for block in devices["memory"])
+    quarter = round_up(size // SHARE, GRAIN)
+    if quarter < size and all(block["bound"] == "primary" for block in devices["memory"]):
+        commands.append(["set-memory", format_size(quarter), "primary"])
+    return commands
+
+
+def whole_cores(strands: Sequence[Document]) -> int:
+    """A quarter of the strands, rounded up to whole cores, lowest first."""
+    wanted = -(-len(strands) // SHARE)
+    cores = [strand["core"] for strand in strands]
+    while 0 < wanted < len(cores) and cores[wanted] == cores[wanted - 1]:
+        wanted += 1
+    return wanted
