@@ -1,7 +1,8 @@
 """Exact bin packing: which hole takes which item.  Whole numbers only, no addresses.
 
 First two quick guesses that nearly always succeed, then a search over "largest item first, into
-which hole".  What keeps the search small:
+which hole"; where that gives up, one over "smallest hole first, filled with what", which is strong
+when hardly anything may be left over.  What keeps the first search small:
 
 - a hole of size r counts only with the largest sum of items that it can hold (subset sums);
 - for every size t, holes offer ``r // t`` places for items of at least t, and that must suffice;
@@ -10,13 +11,14 @@ which hole".  What keeps the search small:
 - a state that failed once is remembered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Final, Literal
 
 STEPS: Final = 20_000
-"""Choices tried before the search gives up: some tenths of a second."""
+"""Choices tried before each of the two searches gives up: some tenths of a second."""
 
 IMPOSSIBLE: Final = "impossible"
 UNDECIDED: Final = "undecided"
@@ -44,7 +46,10 @@ def pack(items: Sequence[int], holes: Sequence[int], steps: int = STEPS) -> Pack
     if found is None:
         # n items never need more than the n largest holes.
         largest = sorted(range(len(holes)), key=lambda h: (-holes[h], h))[: len(items)]
-        answer = _Search(sums, [holes[h] for h in largest], steps).run()
+        rooms = [holes[h] for h in largest]
+        answer = _ByItem(sums, rooms, steps).run()
+        if answer == UNDECIDED and sums.exact:
+            answer = _ByHole(sizes, rooms, steps).run()
         if isinstance(answer, str):
             return answer
         found = [largest[h] for h in answer]
@@ -101,10 +106,20 @@ class _Sums:
             self.totals.append(self.totals[-1] + size)
         self._sets.reverse()
         self.totals.reverse()
-        self.groups = [
-            [(size, len(list(same))) for size, same in groupby(sizes[first:])]
-            for first in range(len(sizes) + 1)
+
+    @cached_property
+    def groups(self) -> list[list[tuple[int, int]]]:
+        """(size, how many) of the items from each index on."""
+        return [
+            [(size, len(list(same))) for size, same in groupby(self.sizes[first:])]
+            for first in range(len(self.sizes) + 1)
         ]
+
+    def between(self, first: int, low: int, high: int) -> bool:
+        """Whether some of the items from *first* on sum up to *low* at least, *high* at most."""
+        if high < 0:
+            return False
+        return bool(self._sets[first] >> max(low, 0) & ((2 << high - max(low, 0)) - 1))
 
     def reaches(self, first: int, total: int) -> bool:
         """Whether some of the items from *first* on sum up to *total*."""
@@ -137,7 +152,7 @@ def _may_fit(sums: _Sums, first: int, room: list[int]) -> bool:
 
 
 @dataclass
-class _Search:
+class _ByItem:
     """Depth first over the items; ``room`` is what each hole has left."""
 
     sums: _Sums
@@ -188,3 +203,57 @@ class _Search:
         if size in distinct:
             return [distinct[size]]
         return [distinct[room] for room in sorted(distinct)]
+
+
+@dataclass
+class _ByHole:
+    """Depth first over the holes, smallest first; a hole may waste what all can spare together."""
+
+    sizes: Sequence[int]
+    rooms: Sequence[int]
+    steps: int
+    found: dict[int, int] = field(default_factory=dict)
+    failed: set[tuple[int, tuple[int, ...]]] = field(default_factory=set)
+
+    def run(self) -> list[int] | Literal["impossible", "undecided"]:
+        order = sorted(range(len(self.rooms)), key=lambda h: (self.rooms[h], h))
+        spare = sum(self.rooms) - sum(self.sizes)
+        if self._fill(order, tuple(range(len(self.sizes))), spare):
+            return [self.found[item] for item in range(len(self.sizes))]
+        return UNDECIDED if self.steps < 0 else IMPOSSIBLE
+
+    def _fill(self, order: Sequence[int], left: tuple[int, ...], spare: int) -> bool:
+        """Put the items *left* into the holes of *order*, wasting *spare* at most."""
+        if not left:
+            return True
+        state = (len(order), tuple(self.sizes[i] for i in left))
+        if not order or state in self.failed:
+            return False
+        hole, *rest = order
+        room = self.rooms[hole]
+        sums = _Sums(state[1], room)
+        for chosen in self._subsets(sums, 0, room - spare, room):
+            taken = {left[place] for place in chosen}
+            waste = room - sum(self.sizes[i] for i in taken)
+            if self._fill(rest, tuple(i for i in left if i not in taken), spare - waste):
+                self.found.update(dict.fromkeys(taken, hole))
+                return True
+        if self.steps >= 0:
+            self.failed.add(state)
+        return False
+
+    def _subsets(self, sums: _Sums, first: int, low: int, high: int) -> Iterator[list[int]]:
+        """Choices of items from *first* on that sum up to *low* .. *high*, large items first."""
+        self.steps -= 1
+        if self.steps < 0 or not sums.between(first, low, high):
+            return
+        sizes = sums.sizes
+        if first == len(sizes):
+            yield []
+            return
+        size = sizes[first]
+        for chosen in self._subsets(sums, first + 1, low - size, high - size):
+            yield [first, *chosen]
+        # Without this item, without its equals: of equal items the first ones are taken.
+        other = next((n for n in range(first, len(sizes)) if sizes[n] != size), len(sizes))
+        yield from self._subsets(sums, other, low, high)
