@@ -38,7 +38,7 @@ def test_r26_used_there():
 
 
 def test_r26_cannot_be_opened():
-    assert brief(volume(backend=replace(LUN, problem="no such file"))) == [
+    assert brief(volume(backend=BackendFacts(problem="no such file"))) == [
         (
             "R26",
             "blocker",

@@ -31,7 +31,7 @@ BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
     ),
     Behaviour(
         "R02",
-        "lodom.core.migration.streams:streams",
+        "lodom.core.migration.conduct:streams",
         _page(
             "Crypto units of both control domains make the copy faster.",
             why="The copy is encrypted; it uses two streams and one more for each unit that both "
@@ -58,7 +58,7 @@ BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
     ),
     Behaviour(
         "R07",
-        "lodom.core.errors:CpuReconfigurationDisabled",
+        "lodom.core.commands.resources:vcpu",
         _page(
             "CPU DR is off for a migrated domain.",
             why="add-vcpu, set-vcpu and remove-vcpu by an administrator are refused.  The shrink "
@@ -72,7 +72,7 @@ BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
     ),
     Behaviour(
         "R08",
-        "lodom.core.lifecycle.reboot:rebooted",
+        "lodom.core.lifecycle.domain:launch",
         _page(
             "A reboot gives CPU DR back to a migrated domain and frees the strands held for it.",
             why="The process is stopped and started anew with the CPUs that the domain has.",
@@ -84,7 +84,7 @@ BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
     ),
     Behaviour(
         "R10",
-        "lodom.core.migration.source:Phase",
+        "lodom.core.migration.source:step",
         _page(
             "A CPU removal that the guest refuses ends the migration; its CPUs are put back.",
             why="The dry run predicts what it can (R11); the guest has the last word when the "
@@ -291,7 +291,7 @@ BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
     ),
     Behaviour(
         "R46",
-        "lodom.core.lifecycle.locks:refuse_delayed",
+        "lodom.core.migration.guard:refuse_while_migrating",
         _page(
             "A delayed reconfiguration cannot be begun while a migration is in progress.",
             why="The machine's description has to stand still.",
@@ -303,7 +303,7 @@ BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
     ),
     Behaviour(
         "R47",
-        "lodom.core.lifecycle.locks:refuse",
+        "lodom.core.migration.guard:refuse_while_migrating",
         _page(
             "What could change the description of the domain that moves is refused.",
             why="Source and target work from one and the same frozen description.",
@@ -315,7 +315,7 @@ BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
     ),
     Behaviour(
         "R48",
-        "lodom.core.lifecycle.locks:refuse",
+        "lodom.core.migration.guard:refuse_while_migrating",
         _page(
             "All operations on the moving domain itself are refused; lists and cancel are not.",
             why="Looking changes nothing, and cancelling is the way out.",
@@ -326,7 +326,7 @@ BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
     ),
     Behaviour(
         "R49",
-        "lodom.core.lifecycle.locks:refuse_machine",
+        "lodom.core.migration.guard:refuse_while_migrating",
         _page(
             "Bind, stop and the like are refused on all domains of a machine that migrates.",
             why="They would take or give the very resources that the migration counts on.  A "

@@ -17,10 +17,10 @@ def _target_volume(case: Case, disk: DiskFacts) -> VolumeFacts | None:
 
 
 def _pairs(case: Case) -> Iterator[tuple[DiskFacts, VolumeFacts]]:
-    """The disks whose volume exists on the target."""
+    """The disks whose volume the target can open; of the others R25 and R26 say enough."""
     for disk in case.domain.disks:
         volume = _target_volume(case, disk)
-        if volume:
+        if volume and not volume.backend.problem:
             yield disk, volume
 
 
