@@ -516,6 +516,36 @@ class CannotCancel(LodomError):
 
 
 @dataclass(kw_only=True, eq=False)
+class PeerRefused(LodomError):
+    """The target's ldmd understood the request and said no, or could not carry it out.
+
+    Remedy:
+        Mend what the message names on the target; the log of its ldmd says more.
+    """
+
+    code = "LDM-048"
+    kind = Kind.PEER
+    template = "Target {host} refused: {reason}"
+    host: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class PeerForgot(LodomError):
+    """The target's ldmd knows nothing of the migration: neither a yes nor a no.
+
+    Remedy:
+        If it was reinstalled or restored from a backup: ``ldm recover-domain NAME``.
+    """
+
+    code = "LDM-049"
+    kind = Kind.PEER
+    template = "Target {host} does not know migration {migration}"
+    host: str
+    migration: str
+
+
+@dataclass(kw_only=True, eq=False)
 class NotAuthorised(LodomError):
     """The user lacks the role for the command.
 

@@ -1,0 +1,297 @@
+"""The side of ldmd that talks to other ldmds: one kept connection a peer, each wait with an end.
+
+httpx shows no certificate before it sends a request.  It need not: ``Trust.context`` compares the
+certificate inside the TLS handshake, below httpx, and fails the handshake.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import msgspec
+
+from lodom.core.errors import (
+    LodomError,
+    PeerDenied,
+    PeerForgot,
+    PeerRefused,
+    PeerTooOld,
+    PeerUnreachable,
+)
+from lodom.core.messages import Message, Unknown
+from lodom.peer import codec, signature
+from lodom.peer.identity import Identity
+from lodom.peer.server import VERSIONS
+from lodom.peer.trust import CONNECT_S, PORT, Trust, connection_error
+
+ANSWER_S = 15.0
+LOGIN_S = 90.0
+"""The target slows attempts that follow failures."""
+POLL_S = 20.0
+PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Between attempts to reach a mailbox; the last one for ever."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What a peer said of itself; ``version`` is the protocol version to speak with it."""
+
+    instance: str
+    name: str
+    release: str
+    version: int
+
+
+@dataclass(frozen=True)
+class _Link:
+    """A kept connection, good as long as the certificate is the accepted one."""
+
+    certificate: bytes | None
+    http: httpx.AsyncClient
+
+
+class PeerClient:
+    """Requests to peers, named by (host, port) as the administrator names them."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        trust: Trust,
+        *,
+        release: str = "",
+        versions: Sequence[int] = VERSIONS,
+        pauses: Sequence[float] = PAUSES_S,
+    ) -> None:
+        self._identity, self._trust = identity, trust
+        self._release, self._versions = release, tuple(versions)
+        self._pauses = tuple(pauses)
+        self._links: dict[tuple[str, int], _Link] = {}
+        self._peers: dict[tuple[str, int], Peer] = {}
+
+    async def close(self) -> None:
+        """Close all connections."""
+        links, self._links = self._links, {}
+        for link in links.values():
+            await link.http.aclose()
+
+    async def hello(self, host: str, port: int = PORT) -> Peer:
+        """Who answers there, and the protocol version to speak.
+
+        Raises:
+            PeerUnreachable, PeerUntrusted, PeerTooOld: see ``core.errors``.
+        """
+        words = {
+            "versions": self._versions,
+            "instance": self._identity.instance,
+            "name": self._identity.name,
+            "release": self._release,
+        }
+        path = "/peer/v1/hello"
+        answer = await self._exchange(host, port, "POST", path, msgspec.json.encode(words))
+        if answer.status_code not in (200, 409):
+            raise PeerUnreachable(host=host, reason="what answers there is no ldmd")
+        body = _object(host, answer)
+        if answer.status_code == 409 or body.get("version") not in self._versions:
+            theirs = ", ".join(str(v) for v in body.get("versions") or ("unknown",))
+            ours = ", ".join(str(v) for v in self._versions)
+            raise PeerTooOld(host=host, theirs=theirs, ours=ours)
+        try:
+            peer = msgspec.convert(body, Peer)
+        except msgspec.ValidationError as error:
+            raise PeerUnreachable(host=host, reason=f"no ldmd answers there: {error}") from error
+        self._peers[host, port] = peer
+        return peer
+
+    async def login(self, user: str, password: str, host: str, port: int = PORT) -> None:
+        """Have this machine's key authorised on the peer for 10 minutes.
+
+        Without user and password: because the peer trusts this machine's certificate.
+
+        Raises:
+            PeerDenied: wrong user or password, or the user lacks the write role there.
+            PeerUnreachable, PeerUntrusted, PeerTooOld, PeerRefused: see ``core.errors``.
+        """
+        body = {"user": user, "password": password}
+        await self._signed(host, port, "POST", "/peer/v1/login", body, LOGIN_S)
+
+    async def ask(
+        self,
+        kind: str,
+        body: dict[str, Any],
+        host: str,
+        port: int = PORT,
+        *,
+        deadline: float = 60.0,
+    ) -> dict[str, Any]:
+        """The peer's answer to a question; needs a login.  *deadline* in seconds.
+
+        Raises:
+            PeerDenied: the login is over, or there was none.
+            PeerRefused: the peer's own words.
+            PeerUnreachable, PeerUntrusted, PeerTooOld: see ``core.errors``.
+        """
+        words = {"kind": kind, "body": body}
+        answer = await self._signed(host, port, "POST", "/peer/v1/ask", words, deadline)
+        return _object(host, answer)
+
+    async def send(self, migration: str, message: Message, host: str, port: int = PORT) -> None:
+        """Have the peer take the message.  On an error it may still have taken it.
+
+        Raises:
+            PeerForgot: the peer has no record of the migration, and this machine no login there.
+            PeerDenied: the peer knows the migration as another machine's.
+            PeerUnreachable, PeerUntrusted, PeerTooOld, PeerRefused: see ``core.errors``.
+        """
+        path = f"/peer/v1/migrations/{migration}/messages"
+        words = {"message": codec.encode(message)}
+        await self._signed(host, port, "POST", path, words, ANSWER_S, migration)
+
+    async def mailbox(self, migration: str, host: str, port: int = PORT) -> AsyncIterator[Message]:
+        """What the peer has to say about the migration, for ever; close the iterator to end it.
+
+        A message is taken out of the peer's box when the next one is asked for, so it comes again
+        if this machine fails meanwhile.  While the peer cannot be reached, or refuses, attempts go
+        on with growing pauses; each new reason is logged.  A peer without a record of the
+        migration counts as having said ``Unknown``, once.
+        """
+        box, after, failures, reason = "", 0, 0, ""
+        while True:
+            query = f"box={box}&after={after}&wait={POLL_S:g}"
+            path = f"/peer/v1/migrations/{migration}/mailbox?{query}"
+            try:
+                deadline = POLL_S + ANSWER_S
+                answer = await self._signed(host, port, "GET", path, None, deadline, migration)
+                box, found = _letters(host, answer)
+            except LodomError as error:
+                if str(error) != reason:
+                    reason = str(error)
+                    log.warning("mailbox migration=%s: %s", migration, reason)
+                    if isinstance(error, PeerForgot):
+                        yield Unknown()
+                await asyncio.sleep(self._pauses[min(failures, len(self._pauses) - 1)])
+                failures += 1
+                continue
+            failures, reason = 0, ""
+            for number, message in found:
+                yield message
+                after = number
+
+    # -- one request -----------------------------------------------------------------------------
+
+    async def _signed(
+        self,
+        host: str,
+        port: int,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        deadline: float,
+        migration: str = "",
+    ) -> httpx.Response:
+        peer = self._peers.get((host, port)) or await self.hello(host, port)
+        raw = b"" if body is None else msgspec.json.encode(body)
+        headers = signature.sign(self._identity, peer.instance, method, path, raw)
+        answer = await self._exchange(host, port, method, path, raw, headers, deadline)
+        if answer.is_success:
+            return answer
+        # What we believe of the peer may be of another life; ask it anew next time.
+        self._peers.pop((host, port), None)
+        raise _refusal(host, answer, migration)
+
+    async def _exchange(
+        self,
+        host: str,
+        port: int,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        deadline: float = ANSWER_S,
+    ) -> httpx.Response:
+        link = await self._link(host, port)
+        for last in (False, True):
+            try:
+                async with asyncio.timeout(CONNECT_S + deadline):
+                    return await link.http.request(
+                        method,
+                        path,
+                        content=body,
+                        headers=headers,
+                        timeout=httpx.Timeout(deadline, connect=CONNECT_S),
+                    )
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+                # A kept connection that the peer closed meanwhile; every request may be repeated.
+                if last:
+                    raise connection_error(host, error) from error
+            except httpx.ConnectError as error:
+                raise connection_error(host, error) from error
+            except httpx.ConnectTimeout as error:
+                reason = f"no connection in {CONNECT_S:g} s"
+                raise PeerUnreachable(host=host, reason=reason) from error
+            except (httpx.TimeoutException, TimeoutError) as error:
+                raise PeerUnreachable(host=host, reason=f"no answer in {deadline:g} s") from error
+            except httpx.HTTPError as error:
+                raise PeerUnreachable(host=host, reason=str(error)) from error
+        raise AssertionError("the second attempt returns or raises")
+
+    async def _link(self, host: str, port: int) -> _Link:
+        """The kept connection to the peer, made anew when the accepted certificate is another."""
+        certificate = self._trust.certificate(host, port)
+        link = self._links.get((host, port))
+        if link is not None and link.certificate == certificate:
+            return link
+        context = self._trust.context(host, port)
+        address = f"[{host}]" if ":" in host else host
+        fresh = _Link(
+            certificate,
+            httpx.AsyncClient(
+                base_url=f"https://{address}:{port}",
+                verify=context,
+                # No proxy of the environment, no redirect: it is this host or nobody.
+                trust_env=False,
+                follow_redirects=False,
+                limits=httpx.Limits(max_connections=None, keepalive_expiry=30),
+            ),
+        )
+        self._links[host, port] = fresh
+        self._peers.pop((host, port), None)
+        if link is not None:
+            await link.http.aclose()
+        return fresh
+
+
+def _letters(host: str, answer: httpx.Response) -> tuple[str, list[tuple[int, Message]]]:
+    body = _object(host, answer)
+    try:
+        found = [(int(x["n"]), codec.decode(x["message"])) for x in body["messages"]]
+        return str(body["box"]), found
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PeerRefused(host=host, reason=f"its mailbox cannot be read: {error}") from error
+
+
+def _refusal(host: str, answer: httpx.Response, migration: str) -> LodomError:
+    body: dict[str, Any] = {}
+    with contextlib.suppress(PeerRefused):
+        body = _object(host, answer)
+    kind, text = body.get("kind"), str(body.get("text", f"HTTP {answer.status_code}"))
+    if kind == "unknown-migration":
+        return PeerForgot(host=host, migration=migration)
+    if kind in ("denied", "login"):
+        return PeerDenied(host=host)
+    return PeerRefused(host=host, reason=text)
+
+
+def _object(host: str, answer: httpx.Response) -> dict[str, Any]:
+    try:
+        body = msgspec.json.decode(answer.content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        body = None
+    if not isinstance(body, dict):
+        raise PeerRefused(host=host, reason=f"HTTP {answer.status_code}, and no JSON object")
+    return body
