@@ -199,14 +199,14 @@ class Engine:
         d = self.inventory.domains.get(uuid)
         if d is None:
             return []
+        if isinstance(event, _ORDINARY):
+            return self._living(life.happen(self.inventory, d, event))
         out = next((r for r in self.inventory.outgoing.values() if r.uuid == uuid), None)
         into = next((r for r in self.inventory.incoming.values() if r.uuid == uuid), None)
         if isinstance(event, ev.CopyProgressed | ev.CopyCompleted):
             self.numbers[event.migration] = event.numbers
         if out and d.migration == out.id:
             self._note_online(d, event)
-            if isinstance(event, ev.AgentChanged | ev.GuestRebooted):
-                return self._living(life.happen(self.inventory, d, event))
             return [*self._step_source(out, event), *self._reported(out, event)]
         if into and d.migration == into.id:
             self._note_launch(d, event)
@@ -214,7 +214,8 @@ class Engine:
         if into and not into.restored and isinstance(event, ev.VcpusSet | ev.VcpusRefused):
             self._note_online(d, event)
             return self._step_target(into, event)
-        effects = self._step_target(into, event) if into and _ends(event) else []
+        ended = into and isinstance(event, ev.GuestGone)
+        effects = self._step_target(into, event) if into and ended else []
         d = self.inventory.domains[uuid]
         return [*effects, *self._living(life.happen(self.inventory, d, event))]
 
@@ -321,8 +322,14 @@ class Engine:
         return [do.Reply(request, {**({"say": e.say} if e.say else {}), **e.result})]
 
 
-def _ends(event: Event) -> bool:
-    return isinstance(event, ev.GuestGone)
+_ORDINARY = (
+    ev.BackendsChecked,
+    ev.ConsoleOpened,
+    ev.ConsoleFailed,
+    ev.AgentChanged,
+    ev.GuestRebooted,
+)
+"""News that concern a domain's own life, also while a migration holds it."""
 
 
 def first_inventory(machine: Machine, uuid: str, mac: str) -> Inventory:

@@ -145,6 +145,8 @@ def _backends_checked(inventory: Inventory, d: Domain, event: ev.BackendsChecked
 def _open_console(inventory: Inventory, d: Domain) -> After:
     console = d.bound.console
     if console is None:
+        if d.state is not State.BINDING:
+            return inventory, ()
         return _put(inventory, d, state=State.BOUND), (_settle(d),)
     return inventory, (do.OpenConsole(d.uuid, console.group, d.name, console.port),)
 
@@ -160,15 +162,17 @@ def _console_opened(inventory: Inventory, d: Domain, _: Event) -> After:
 
 
 def _console_failed(inventory: Inventory, d: Domain, event: ev.ConsoleFailed) -> After:
-    """Something else on the host listens there: take the next port."""
+    """Something else on the host listens there: take the next port.
+
+    A domain that is past its bind goes without a console rather than down.
+    """
+    own_choice = d.constraints.console.port is not None
+    unusable = {event.port} if own_choice else range(event.port + 1)
     unbound = _put(inventory, d, bindings=replace(d.bound, console=None))
-    unusable = frozenset(range(event.port + 1)) if d.constraints.console.port is None else {
-        event.port
-    }  # fmt: skip
     try:
         console = binding.grant_console(unbound, d, frozenset(unusable))
     except LodomError as error:
-        return _unbound(inventory, d, error)
+        return _unbound(inventory, d, error) if d.state is State.BINDING else (unbound, ())
     d = replace(d, bindings=replace(d.bound, console=console))
     return _open_console(inventory.with_domain(d), d)
 
@@ -314,7 +318,6 @@ Handler = Callable[[Inventory, Domain, Any], After]
 TABLE: Final[dict[tuple[State, type[Event]], Handler]] = {
     (State.BINDING, ev.BackendsChecked): _backends_checked,
     (State.BINDING, ev.ConsoleOpened): _console_opened,
-    (State.BINDING, ev.ConsoleFailed): _console_failed,
     (State.STARTING, ev.GuestLaunched): _launched,
     (State.STARTING, ev.GuestLaunchFailed): _launch_failed,
     (State.STARTING, ev.GuestRunning): _running,
@@ -338,5 +341,7 @@ TABLE: Final[dict[tuple[State, type[Event]], Handler]] = {
 
 def happen(inventory: Inventory, domain: Domain, event: Event) -> After:
     """The inventory after *event* of *domain*, and what is to be done."""
+    if isinstance(event, ev.ConsoleFailed) and domain.bindings:
+        return _console_failed(inventory, domain, event)
     handler = TABLE.get((domain.state, type(event)))
     return handler(inventory, domain, event) if handler else (inventory, ())

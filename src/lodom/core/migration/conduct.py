@@ -1,6 +1,6 @@
 """Beginning migrations on either side, and what their steps do to the inventory."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from lodom.core import effects as do
@@ -26,7 +26,18 @@ from lodom.core.migration.ownership import stale
 from lodom.core.migration.shell import shell
 from lodom.core.model.domain import Domain, Runtime, State
 from lodom.core.model.inventory import Inventory, Ownership
-from lodom.core.rules.form import Severity
+from lodom.core.rules.case import (
+    BackendFacts,
+    Case,
+    DomainFacts,
+    FileFacts,
+    MachineFacts,
+    MigrationFacts,
+    SourceFacts,
+)
+from lodom.core.rules.catalogue import judge, refused
+from lodom.core.rules.facts import machine_facts, target_facts
+from lodom.core.rules.form import Finding, Severity
 
 BOOKKEEPING = (
     steps.LockDomain,
@@ -55,6 +66,7 @@ def migrate(inventory: Inventory, order: ev.CommandGiven) -> Step:
         user=args.get("user") or "",
         target_name=args.get("target") or domain.name,
         force=bool(args.get("force")),
+        dry_run=bool(args.get("dry_run")),
     )
     return Step(inventory, (check,))
 
@@ -150,6 +162,37 @@ def answers(row: source.SourceMigration, numbers: Mapping[str, int]) -> Effects:
     return ()
 
 
+# -- both sides' facts --------------------------------------------------------------------------
+
+PROTOCOLS = (1,)
+MAX_STREAMS = 8
+
+
+def own_facts(inventory: Inventory) -> MachineFacts:
+    """What this machine says of itself, migrations in progress included."""
+    under_way = tuple(MigrationFacts(*found) for found in in_progress(inventory))
+    return machine_facts(inventory, protocols=PROTOCOLS, migrations=under_way)
+
+
+def streams(source: MachineFacts, target: MachineFacts) -> int:
+    """Memory streams: 2 and the smaller of the primaries' crypto units, at most 8 (R02)."""
+    return min(2 + min(source.primary_crypto, target.primary_crypto), MAX_STREAMS)
+
+
+def judged(
+    inventory: Inventory,
+    domain: DomainFacts,
+    source: SourceFacts,
+    *,
+    backends: Mapping[str, BackendFacts],
+    files: Iterable[FileFacts],
+    force: bool,
+) -> tuple[Finding, ...]:
+    """All findings about *domain* coming to this machine as it stands now."""
+    facts = target_facts(inventory, domain, own_facts(inventory), backends=backends, files=files)
+    return judge(Case(domain, source, facts, force))
+
+
 # -- the target ---------------------------------------------------------------------------------
 
 
@@ -162,6 +205,12 @@ def admit(
         return why
     if busy := in_progress(inventory):
         return f"a migration of LDom {busy[0][0]} is in progress on {inventory.machine.name}"
+    found = judged(
+        inventory, facts, event.source, backends=event.backends, files=event.files,
+        force=event.force,
+    )  # fmt: skip
+    if refused(found):
+        return "; ".join(f.text for f in found if f.severity is Severity.BLOCKER)
     old = inventory.domains.get(message.uuid)
     if old is not None:
         if old.state is not State.INACTIVE or old.migration:

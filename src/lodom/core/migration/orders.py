@@ -23,6 +23,7 @@ class CheckTarget(Effect):
     user: str
     target_name: str
     force: bool
+    dry_run: bool
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class ReserveAsked(Event):
     key: str
     domain: DomainFacts
     source: SourceFacts
-    backends: Mapping[tuple[str, str], BackendFacts]
-    """By (service, volume)."""
+    backends: Mapping[str, BackendFacts]
+    """By ``volume@service``."""
     files: tuple[FileFacts, ...]
     force: bool = False
     now: int = 0

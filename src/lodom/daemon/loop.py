@@ -1,0 +1,194 @@
+"""The one thread of thought: event, engine, journal, effects.
+
+What the engine decides is durable before any of its effects is carried out.  Effects on one domain,
+and messages of one migration, are carried out in order; different ones do not wait for each other.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from lodom.core import effects as do
+from lodom.core import events as ev
+from lodom.core.engine import Batch, Engine
+from lodom.core.errors import LodomError, StepFailed, Unexpected
+from lodom.core.fsm import Effect, Event, UnexpectedEvent
+from lodom.core.migration.orders import ReserveAsked, TargetChecked
+from lodom.daemon.timers import Timers
+from lodom.store.sqlite import JournalConflict, Store
+
+_log = structlog.get_logger()
+_FULL_S = 1.0
+"""Pause before a change that could not be written is written again."""
+
+Perform = Callable[[Effect], Awaitable[None]]
+
+
+class Worker:
+    """Carries out the effects of one key, one after the other."""
+
+    def __init__(self, perform: Perform) -> None:
+        self._perform = perform
+        self._queue: asyncio.Queue[Effect] = asyncio.Queue()
+
+    def put(self, effect: Effect) -> None:
+        """Carry it out when those before it are done."""
+        self._queue.put_nowait(effect)
+
+    async def run(self) -> None:
+        """Until cancelled.  A failure that an effect has no event for is logged."""
+        while True:
+            effect = await self._queue.get()
+            try:
+                await self._perform(effect)
+            except LodomError as error:
+                _log.error("effect failed", effect=type(effect).__name__, reason=str(error))
+            except Exception:
+                _log.exception("effect crashed", effect=type(effect).__name__)
+
+
+class Loop:
+    """Owns the engine; everything else posts events to it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        perform: Perform,
+        tidy: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.engine = engine
+        self._store = store
+        self._perform = perform
+        self._tidy = tidy
+        self.recovered = asyncio.Event()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._answers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
+        self._workers: dict[str, Worker] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self.timers = Timers(lambda name: self.post(ev.TimerFired(name)))
+
+    def post(self, event: Event) -> None:
+        """Have *event* handled; at once and in order."""
+        self._events.put_nowait(event)
+
+    async def request(self, request: str, event: Event) -> AsyncIterator[dict[str, Any]]:
+        """Post *event* and yield the documents of its answer; the last is a result or an error."""
+        answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._answers[request] = answers
+        try:
+            self.post(event)
+            while True:
+                answer = await answers.get()
+                if isinstance(answer.get("error"), LodomError):
+                    raise answer["error"]
+                yield answer
+                if "result" in answer:
+                    return
+        finally:
+            del self._answers[request]
+
+    async def run(self, found: dict[str, ev.GuestFound]) -> None:
+        """Recover, then handle events until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self.timers.run())
+            await self._enact(self.engine.recover(found))
+            self.recovered.set()
+            while True:
+                await self._handle(await self._events.get())
+
+    async def _handle(self, event: Event) -> None:
+        before = self.engine.inventory
+        _log.debug("event", event=repr(event))
+        try:
+            batch = self.engine.handle(event)
+        except UnexpectedEvent as unexpected:
+            _log.error("event refused", reason=str(unexpected))
+            self.engine.inventory = before
+            return
+        except Exception as bug:
+            _log.exception("engine crashed", event=type(event).__name__)
+            self.engine.inventory = before
+            if request := getattr(event, "request", None):
+                self._answer(request, {"error": Unexpected(detail=f"{type(bug).__name__}: {bug}")})
+            return
+        try:
+            self._store.write(batch.changes)
+        except sqlite3.Error as error:
+            if isinstance(event, ev.CommandGiven | TargetChecked | ReserveAsked):
+                self.engine.inventory = before
+                refusal = StepFailed(what="Writing the journal", reason=str(error))
+                self._answer(getattr(event, "request", ""), {"error": refusal})
+                _log.error("journal refused an order", reason=str(error))
+                return
+            await self._write_at_last(batch)
+        self._do(batch.effects)
+        if any(c.table in ("outgoing", "incoming") and c.after is None for c in batch.changes):
+            await self._tidy()
+
+    async def _enact(self, batch: Batch) -> None:
+        await self._write_at_last(batch)
+        self._do(batch.effects)
+
+    async def _write_at_last(self, batch: Batch) -> None:
+        """What has happened cannot be refused: nothing goes on until it is on disk."""
+        while True:
+            try:
+                self._store.write(batch.changes)
+                return
+            except JournalConflict:
+                raise
+            except sqlite3.Error as error:
+                _log.error("journal cannot be written; waiting", reason=str(error))
+                await asyncio.sleep(_FULL_S)
+
+    # -- effects ---------------------------------------------------------------------------------
+
+    def _do(self, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            _log.debug("effect", effect=repr(effect))
+            match effect:
+                case do.Reply(request, result):
+                    self._answer(request, {"result": dict(result)})
+                case do.Fail(request, error):
+                    self._answer(request, {"error": error})
+                case do.Report(request, progress):
+                    self._answer(request, {"progress": dict(progress)})
+                case do.SetTimer(name, seconds):
+                    self.timers.set(name, seconds)
+                case do.CancelTimer(name):
+                    self.timers.cancel(name)
+                case _:
+                    self._worker(_key(effect)).put(effect)
+
+    def _answer(self, request: str, document: dict[str, Any]) -> None:
+        if request in self._answers:
+            self._answers[request].put_nowait(document)
+
+    def _worker(self, key: str) -> Worker:
+        if key not in self._workers:
+            worker = self._workers[key] = Worker(self._perform)
+            assert self._tasks is not None
+            self._tasks.create_task(worker.run())
+        return self._workers[key]
+
+
+def _key(effect: Effect) -> str:
+    """Effects of the same key keep their order."""
+    match effect:
+        case do.Send(migration):
+            return f"migration {migration}"
+        case do.Scrub():
+            return "pool"
+        case do.LaunchGuest(spec):
+            return f"domain {spec.uuid}"
+        case do.OpenConsole(uuid) | do.CloseConsole(uuid):
+            return f"console {uuid}"
+        case _:
+            if uuid := getattr(effect, "uuid", ""):
+                return f"domain {uuid}"
+            return type(effect).__name__

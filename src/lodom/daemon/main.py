@@ -1,0 +1,235 @@
+"""``ldmd``: the daemon of one machine.
+
+Start-up order: configuration, journal, identity, pool, hypervisor, the guests that are there,
+engine; then the peers' port and, last, the local socket, so that a command never meets a daemon
+that does not know its guests yet.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from lodom import __version__
+from lodom.api.server import ApiServer
+from lodom.console.server import ConsoleServer
+from lodom.core.engine import Engine, first_inventory
+from lodom.core.errors import LodomError
+from lodom.core.migration.ownership import may_run
+from lodom.core.model.host import Machine, Region
+from lodom.core.model.inventory import Inventory, changes
+from lodom.daemon import config, ids
+from lodom.daemon.config import Config
+from lodom.daemon.interpret import Host, Interpreter
+from lodom.daemon.load import Loads
+from lodom.daemon.log import set_up_log
+from lodom.daemon.loop import Loop
+from lodom.daemon.peers import Peers
+from lodom.daemon.service import Service
+from lodom.daemon.toml import ConfigInvalid
+from lodom.drivers.qemu.driver import QemuDriver
+from lodom.drivers.qemu.settings import Settings
+from lodom.grammar.table import role_of
+from lodom.host import net, topology
+from lodom.host.accelerator import verdict
+from lodom.host.pool import Pool
+from lodom.peer.auth import Authenticator, Backend, Pam, Roles, UsersFile
+from lodom.peer.client import PeerClient
+from lodom.peer.identity import open_identity
+from lodom.peer.server import PeerServer
+from lodom.peer.trust import Trust
+from lodom.store.sqlite import JournalUnusable, Store
+
+_log = structlog.get_logger()
+GUEST_USERS = range(64000, 64512)
+"""User ids of hypervisor processes, one a guest; no account of Debian's has them."""
+
+
+def main() -> int:
+    """Run until SIGTERM.  Guests run on.  Exit code 1 when the machine cannot be served."""
+    parser = argparse.ArgumentParser(prog="ldmd", description="The Logical Domains Manager daemon")
+    parser.add_argument("--config", type=Path, default=config.PATH, help="machine.toml")
+    parser.add_argument("--debug", action="store_true", help="log every event and effect")
+    parser.add_argument("--version", action="version", version=f"ldmd {__version__}")
+    arguments = parser.parse_args()
+    if sys.flags.optimize:
+        parser.error("asserts guard the state machines: ldmd does not run under -O")
+    set_up_log(debug=arguments.debug)
+    try:
+        asyncio.run(_serve(config.load(arguments.config)))
+    except (ConfigInvalid, JournalUnusable, LodomError) as fault:
+        sys.stderr.write(f"ldmd: {fault}\n")
+        return 1
+    except asyncio.CancelledError:
+        pass
+    return 0
+
+
+async def _serve(settings: Config) -> None:
+    for folder in (settings.host.state_dir, settings.host.run_dir, settings.host.log_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    settings.host.state_dir.chmod(0o700)
+    async with AsyncExitStack() as stack:
+        store = Store.open(settings.host.state_dir / "journal.db", fresh_instance=ids.new_id())
+        stack.callback(store.close)
+        daemon = await _assemble(settings, store, stack)
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        running = asyncio.create_task(daemon.run())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        for task in (running, stopping):
+            task.cancel()
+        done = await asyncio.gather(running, stopping, return_exceptions=True)
+        failures = [d for d in done if isinstance(d, Exception)]
+        if failures:
+            raise failures[0]
+
+
+class _Daemon:
+    """All parts, assembled; ``run`` brings them to life in order."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        driver: QemuDriver,
+        host: Host,
+        peers: Peers,
+        peer_server: PeerServer,
+        api: ApiServer,
+    ) -> None:
+        self._loop, self._driver, self._host = loop, driver, host
+        self._peers, self._peer_server, self._api = peers, peer_server, api
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        for vsw in self._loop.engine.inventory.vsw.values():
+            try:
+                await self._host.make_switch(vsw.name, vsw.net_dev, vsw.mtu, vsw.mac)
+            except LodomError as error:
+                _log.error("switch is down", switch=vsw.name, reason=str(error))
+        found = {f.uuid: f for f in await self._driver.find()}
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._loop.run(found))
+            await self._loop.recovered.wait()
+            await self._peer_server.start()
+            await self._api.start()
+            _log.info("ready", machine=self._loop.engine.inventory.machine.name)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await self._api.stop()
+                await self._peer_server.stop()
+
+
+async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _Daemon:
+    machine = settings.machine(store.instance, vlans=await net.can_filter_vlans())
+    inventory = store.load(machine) or _configure(store, machine)
+    pool = await Pool.open(settings.pool(machine, kept_by_primary(inventory)))
+    host = Host(machine, pool)
+    loop: Loop
+
+    accelerator, why = await verdict(settings.host.accelerator, settings.host.state_dir)
+    driver = QemuDriver(
+        run_dir=settings.host.run_dir,
+        log_dir=settings.host.log_dir,
+        backing=host.backing,
+        open_tap=host.open_tap,
+        close_taps=host.close_taps,
+        may_run=lambda uuid, epoch: may_run(store.ownership(), uuid, epoch, store.instance),
+        post=lambda event: loop.post(event),
+        settings=Settings(
+            accelerator=accelerator,
+            accelerator_reason=why,
+            listen=settings.migration.stream_address or settings.migration.address or "0.0.0.0",  # noqa: S104 - the pre-shared key guards it
+            users=GUEST_USERS if os.geteuid() == 0 else None,
+            service_cpus=_service_cpus(inventory),
+            aes=topology.has_aes(),
+        ),
+    )
+    stack.push_async_callback(driver.close)
+    inventory = replace(inventory, machine=replace(machine, hypervisor=await driver.capabilities()))
+    identity = open_identity(settings.host.state_dir, store.instance, machine.name)
+    trust = Trust(settings.host.state_dir / "peers.json")
+    client = PeerClient(identity, trust, release=__version__)
+    stack.push_async_callback(client.close)
+    peers = Peers(
+        client=client,
+        driver=driver,
+        inventory=lambda: loop.engine.inventory,
+        post=lambda event: loop.post(event),
+        default_port=settings.migration.port,
+    )
+    consoles = ConsoleServer(settings.consoles.listen)
+    stack.push_async_callback(consoles.stop)
+    interpreter = Interpreter(
+        host=host,
+        driver=driver,
+        consoles=consoles,
+        peers=peers,
+        console_path=lambda uuid: (
+            str(driver.console(uuid)),
+            str(settings.host.log_dir / f"{loop.engine.inventory.domains[uuid].name}.console"),
+        ),
+        kept=lambda: kept_by_primary(loop.engine.inventory),
+        post=lambda event: loop.post(event),
+    )
+    loop = Loop(Engine(inventory), store, interpreter.perform, peers.tidy)
+    roles = _roles(settings)
+    auth = Authenticator(_backend(settings, roles))
+    peers.server = PeerServer(
+        identity,
+        (settings.migration.address, settings.migration.port),
+        auth,
+        peers,
+        release=__version__,
+        trusts_key=trust.knows_key,
+    )
+    loads = Loads(driver.usage, lambda: list(loop.engine.inventory.domains))
+    service = Service(loop, peers, identity, trust, loads)
+    api = ApiServer(settings.socket, roles, role_of, service.submit)
+    return _Daemon(loop, driver, host, peers, peers.server, api)
+
+
+def _configure(store: Store, machine: Machine) -> Inventory:
+    """The first start of this machine: the control domain owns everything."""
+    fresh = ids.fresh()
+    inventory = first_inventory(machine, fresh["uuids"][0], fresh["macs"][0])
+    store.write(changes(Inventory(machine), inventory))
+    return inventory
+
+
+def kept_by_primary(inventory: Inventory) -> tuple[Region, ...]:
+    """Ranges of the machine's memory that stay with the control domain."""
+    return tuple(Region(b.pa, b.size) for b in inventory.primary.bound.blocks)
+
+
+def _service_cpus(inventory: Inventory) -> tuple[int, ...]:
+    """Host CPUs of the control domain's strands."""
+    cpu = {s.pid: s.cpu for s in inventory.machine.strands}
+    return tuple(sorted({cpu[v.pid] for v in inventory.primary.bound.vcpus if v.pid in cpu}))
+
+
+def _roles(settings: Config) -> Roles:
+    auth = settings.auth
+    return Roles(
+        read_users=frozenset(auth.read.users),
+        read_groups=frozenset(auth.read.groups),
+        write_users=frozenset(auth.write.users),
+        write_groups=frozenset(auth.write.groups),
+    )
+
+
+def _backend(settings: Config, roles: Roles) -> Backend:
+    return UsersFile(settings.auth.users) if settings.auth.backend == "file" else Pam(roles)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

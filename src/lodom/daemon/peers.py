@@ -1,0 +1,259 @@
+"""The daemon's dealings with other ldmds: checks, reservations, messages, mailboxes."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import structlog
+
+from lodom.core import events as ev
+from lodom.core import messages as msg
+from lodom.core.errors import InvalidValue, LodomError, PeerForgot
+from lodom.core.fsm import Event
+from lodom.core.messages import Message
+from lodom.core.migration.conduct import judged, own_facts, streams
+from lodom.core.migration.orders import CheckFailed, CheckTarget, ReserveAsked, TargetChecked
+from lodom.core.model.inventory import Inventory
+from lodom.core.rules.case import DomainFacts, SourceFacts
+from lodom.core.rules.facts import domain_facts, source_facts
+from lodom.core.rules.form import Finding
+from lodom.daemon import facts, ids
+from lodom.drivers.qemu.driver import QemuDriver
+from lodom.peer import codec
+from lodom.peer.client import PeerClient
+from lodom.peer.server import PeerServer, Sender
+
+_log = structlog.get_logger()
+CHECK_S = 60.0
+
+
+class _Question(msgspec.Struct):
+    """Body of ``check``: what the source says of itself and the domain."""
+
+    domain: DomainFacts
+    source: SourceFacts
+    force: bool = False
+
+
+class _Request(msgspec.Struct):
+    """Body of ``reserve``: the message, the facts it was checked with, the streams' key."""
+
+    migration: str
+    message: dict[str, Any]
+    domain: DomainFacts
+    source: SourceFacts
+    secret: str
+    force: bool = False
+
+
+class _Verdict(msgspec.Struct):
+    """Answer to ``check``."""
+
+    findings: tuple[Finding, ...]
+    target: str
+    machine: str
+    streams: int
+
+
+class Peers:
+    """Both sides of every migration of this machine, as far as other machines are concerned."""
+
+    def __init__(
+        self,
+        *,
+        client: PeerClient,
+        driver: QemuDriver,
+        inventory: Callable[[], Inventory],
+        post: Callable[[Event], None],
+        default_port: int,
+    ) -> None:
+        self._client = client
+        self._driver = driver
+        self._inventory = inventory
+        self._post = post
+        self._port = default_port
+        self.server: PeerServer | None = None
+        self.passwords: dict[str, str] = {}
+        """Of requests under way, by request; memory only."""
+        self._secrets: dict[str, str] = {}
+        self._questions: dict[str, _Question] = {}
+        self._readers: dict[str, asyncio.Task[None]] = {}
+
+    def secret(self, migration: str) -> str:
+        """The key of the migration's memory streams; memory only."""
+        return self._secrets.get(migration, "")
+
+    # -- as the source ---------------------------------------------------------------------------
+
+    async def check(self, e: CheckTarget) -> None:
+        """Log in at the target and have it judge; what it says comes back as an event."""
+        migration = ids.new_id()
+        try:
+            host, port = self.address(e.host)
+            peer = await self._client.hello(host, port)
+            await self._client.login(e.user, self.passwords.pop(e.request, ""), host, port)
+            question = await self._question(e)
+            self._questions[migration] = question
+            body = msgspec.to_builtins(question)
+            answer = await self._client.ask("check", body, host, port, deadline=CHECK_S)
+            verdict = msgspec.convert(answer, _Verdict)
+        except LodomError as error:
+            self._post(CheckFailed(e.request, error))
+            return
+        self._post(
+            TargetChecked(
+                request=e.request,
+                uuid=e.uuid,
+                migration=migration,
+                findings=verdict.findings,
+                target=peer.instance,
+                target_machine=verdict.machine,
+                host=host,
+                port=port,
+                target_name=e.target_name,
+                streams=verdict.streams,
+                domain="",
+                dry_run=e.dry_run,
+                now=ids.now(),
+            )
+        )
+
+    async def _question(self, e: CheckTarget) -> _Question:
+        inventory = self._inventory()
+        domain = inventory.domains[e.uuid]
+        mine = own_facts(inventory)
+        what = domain_facts(
+            inventory,
+            domain,
+            target_name=e.target_name,
+            backends=await facts.backends(inventory, domain),
+            files=await facts.boot_files(domain),
+            agent=await facts.agent(self._driver, domain),
+            firmware=domain.constraints.variable("firmware") or "bios",
+        )
+        return _Question(what, source_facts(inventory, domain, mine), e.force)
+
+    def address(self, host: str) -> tuple[str, int]:
+        """(host, port) of ``host``, ``host#port`` or ``[v6]``; the colon is the target name's."""
+        name, _, port = host.partition("#")
+        if port and not port.isdigit():
+            raise InvalidValue(what="target port", value=port, why="it is a number")
+        return name.strip("[]"), int(port) if port else self._port
+
+    async def send(self, migration: str, message: Message) -> None:
+        """One message, to wherever the other side of the migration is."""
+        row = self._inventory().outgoing.get(migration)
+        if row is None:
+            if self.server:
+                self.server.post_to_mailbox(migration, codec.encode(message))
+            return
+        self._read_mailbox(migration, row.host, row.peer_port)
+        try:
+            if isinstance(message, msg.Reserve):
+                await self._reserve(migration, message, row.host, row.peer_port)
+            else:
+                await self._client.send(migration, message, row.host, row.peer_port)
+        except PeerForgot:
+            self._post(ev.Received(migration, msg.Unknown()))
+        except LodomError as error:
+            self._post(ev.Unsent(migration, str(error)))
+
+    async def _reserve(self, migration: str, message: msg.Reserve, host: str, port: int) -> None:
+        secret = self._secrets[migration] = ids.new_key()
+        question = self._questions.pop(migration)
+        request = _Request(
+            migration=migration,
+            message=codec.encode(message),
+            domain=question.domain,
+            source=question.source,
+            secret=secret,
+            force=question.force,
+        )
+        await self._client.ask("reserve", msgspec.to_builtins(request), host, port)
+
+    def _read_mailbox(self, migration: str, host: str, port: int) -> None:
+        if migration not in self._readers:
+            self._readers[migration] = asyncio.create_task(self._read(migration, host, port))
+
+    async def _read(self, migration: str, host: str, port: int) -> None:
+        async for letter in self._client.mailbox(migration, host, port):
+            if isinstance(letter, PeerForgot):
+                self._post(ev.Received(migration, msg.Unknown()))
+            elif isinstance(letter, Message):
+                self._post(ev.Received(migration, letter))
+
+    async def tidy(self) -> None:
+        """Stop reading for migrations that have ended, and forget their secrets."""
+        inventory = self._inventory()
+        live = {*inventory.outgoing, *inventory.incoming}
+        for migration in [m for m in self._secrets if m not in live]:
+            del self._secrets[migration]
+        for migration in [m for m in self._readers if m not in inventory.outgoing]:
+            task = self._readers.pop(migration)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    # -- as the target (the server's hooks) ------------------------------------------------------
+
+    def key_of_migration(self, migration: str) -> str | None:
+        """The key that the journal knows for the migration's source."""
+        row = self._inventory().incoming.get(migration)
+        return row.source_key if row else None
+
+    async def ask(self, sender: Sender, kind: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Judge a case (``check``) or take a reservation (``reserve``)."""
+        if kind == "check":
+            return await self._judge(_convert(body, _Question))
+        if kind == "reserve":
+            await self._take(sender, _convert(body, _Request))
+            return {}
+        raise InvalidValue(what="question", value=kind, why="this release does not know it")
+
+    async def _judge(self, q: _Question) -> dict[str, Any]:
+        inventory = self._inventory()
+        found = judged(
+            inventory,
+            q.domain,
+            q.source,
+            backends=await facts.exported(inventory, q.domain),
+            files=await facts.same_files(q.domain),
+            force=q.force,
+        )
+        mine = own_facts(inventory)
+        verdict = _Verdict(found, mine.instance, mine.name, streams(q.source.machine, mine))
+        built: dict[str, Any] = msgspec.to_builtins(verdict)
+        return built
+
+    async def _take(self, sender: Sender, r: _Request) -> None:
+        message = codec.decode(r.message)
+        if not isinstance(message, msg.Reserve):
+            raise InvalidValue(what="message", value=type(message).__name__, why="not a Reserve")
+        self._secrets[r.migration] = r.secret
+        inventory = self._inventory()
+        self._post(
+            ReserveAsked(
+                migration=r.migration,
+                message=message,
+                key=sender.key,
+                domain=r.domain,
+                source=r.source,
+                backends=await facts.exported(inventory, r.domain),
+                files=await facts.same_files(r.domain),
+                force=r.force,
+                now=ids.now(),
+            )
+        )
+
+    async def message(self, sender: Sender, migration: str, message: Message) -> None:
+        """A message of the source."""
+        self._post(ev.Received(migration, message))
+
+
+def _convert(body: dict[str, Any], kind: Any) -> Any:
+    try:
+        return msgspec.convert(body, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidValue(what="request of a peer", value=kind.__name__, why=str(error)) from error

@@ -1,0 +1,169 @@
+"""What the local API can ask for: reading from the inventory, orders to the engine, trust."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from lodom import __version__
+from lodom.core import events as ev
+from lodom.core.commands.lifecycle import each
+from lodom.core.errors import InvalidValue, LodomError, PeerUntrusted, catalogue
+from lodom.core.migration import conduct, source, target
+from lodom.core.migration.orders import RequestLost
+from lodom.core.rules.catalogue import PAGES, explain
+from lodom.core.views import VIEWS, Live, Moving, view
+from lodom.daemon import ids
+from lodom.daemon.load import Loads
+from lodom.daemon.loop import Loop
+from lodom.daemon.peers import Peers
+from lodom.peer.identity import Identity, fingerprint
+from lodom.peer.trust import Trust, read_certificate
+
+Document = dict[str, Any]
+
+
+class Service:
+    """One method the API calls: ``submit``."""
+
+    def __init__(
+        self, loop: Loop, peers: Peers, identity: Identity, trust: Trust, loads: Loads
+    ) -> None:
+        self._loop = loop
+        self._peers = peers
+        self._identity = identity
+        self._trust = trust
+        self._loads = loads
+
+    async def submit(
+        self, user: str, verb: str, arguments: Mapping[str, Any]
+    ) -> AsyncIterator[Document]:
+        """The documents that answer a command: progress, then one result.
+
+        Raises:
+            LodomError: the command ended with it.
+        """
+        if verb in VIEWS:
+            yield {"result": view(verb, arguments, self._loop.engine.inventory, self._live())}
+        elif verb == "explain":
+            yield {"result": {"say": page(str(arguments["id"]))}}
+        elif verb == "show-fingerprint":
+            yield {"result": {"fingerprint": self._identity.fingerprint}}
+        elif verb == "trust-peer":
+            yield {"result": await self._accept(arguments)}
+        else:
+            async for answer in self._order(user, verb, dict(arguments)):
+                yield answer
+
+    async def _order(self, user: str, verb: str, arguments: Document) -> AsyncIterator[Document]:
+        password = arguments.pop("password", "")
+        if accepted := arguments.pop("accept", ""):
+            await self._accept({"host": arguments["host"], "fingerprint": accepted})
+        if verb == "migrate-domain" and not arguments.get("user"):
+            arguments["user"] = user
+        count = max(1, len(arguments.get("ldoms") or ()))
+        fresh = ids.fresh(count)
+        order = ev.CommandGiven("", verb, arguments, fresh, ids.now())
+        said: list[str] = []
+        last: Document = {}
+        for one in each(self._loop.engine.inventory, order):
+            request = ids.new_id()
+            if password:
+                self._peers.passwords[request] = password
+            try:
+                async for answer in self._followed(request, one):
+                    if "result" not in answer:
+                        yield answer
+                        continue
+                    result = msgspec.to_builtins(answer["result"])
+                    said += [result.pop("say")] if "say" in result else []
+                    last = result
+            finally:
+                self._peers.passwords.pop(request, None)
+        yield {"result": {**last, **({"say": "\n".join(said)} if said else {})}}
+
+    async def _followed(self, request: str, order: ev.CommandGiven) -> AsyncIterator[Document]:
+        event = replace(order, request=request)
+        ended = False
+        try:
+            async for answer in self._loop.request(request, event):
+                ended = "result" in answer
+                yield answer
+        except LodomError:
+            ended = True
+            raise
+        finally:
+            if not ended:
+                self._loop.post(RequestLost(request))
+
+    async def _accept(self, arguments: Mapping[str, Any]) -> Document:
+        """Accept a peer's certificate: the one with the fingerprint given, or show it."""
+        host, port = self._peers.address(str(arguments["host"]))
+        certificate = await read_certificate(host, port)
+        shown = fingerprint(certificate)
+        wanted = arguments.get("fingerprint")
+        if not wanted:
+            return {"host": host, "fingerprint": shown, "accepted": False}
+        if wanted != shown:
+            raise PeerUntrusted(host=host, fingerprint=shown, why=f"is not {wanted}")
+        self._trust.accept(host, certificate, port)
+        return {"host": host, "fingerprint": shown, "accepted": True}
+
+    # -- what only the running daemon knows ------------------------------------------------------
+
+    def _live(self) -> Live:
+        engine = self._loop.engine
+        inventory = engine.inventory
+        moving: dict[str, Moving] = {}
+        for out in inventory.outgoing.values():
+            if out.phase in _SHOWN_SOURCE:
+                flag = "e" if out.doubt else "s"
+                done = percent(engine.numbers.get(out.id, {}), out.phase)
+                moving[out.uuid] = Moving(flag, out.host, done)
+        for into in inventory.incoming.values():
+            if into.phase in target.UNDECIDED or into.phase is target.Phase.OWNED:
+                done = percent(engine.numbers.get(into.id, {}), into.phase)
+                moving[into.uuid] = Moving("t", into.source_name, done)
+        load, vcpu_load = self._loads.percent()
+        return Live(
+            now=ids.now(),
+            load=load,
+            vcpu_load=vcpu_load,
+            moving=moving,
+            release=__version__,
+            protocol=str(max(conduct.PROTOCOLS)),
+            schema="1",
+        )
+
+
+_SHOWN_SOURCE = frozenset(source.Phase) - {
+    source.Phase.RELEASED,
+    source.Phase.ENDED,
+    source.Phase.CONFIRMING,
+}
+
+
+def percent(numbers: Mapping[str, int], phase: object) -> int:
+    """How far a copy is, from the driver's numbers; never 100 before it is over."""
+    total = numbers.get("total", 0)
+    if not total:
+        return 0
+    left = min(numbers.get("remaining", total), total)
+    return min(99, 100 * (total - left) // total)
+
+
+def page(id: str) -> str:
+    """The manual page of a rule or an error code.
+
+    Raises:
+        InvalidValue: there is none.
+    """
+    wanted = id.upper()
+    if wanted in PAGES:
+        return explain(wanted)
+    for error in catalogue():
+        if error.code == wanted:
+            text = (error.__doc__ or "").strip()
+            return f"{error.code}  {text}\n\n    Text: {error.template}"
+    raise InvalidValue(what="rule or error", value=id, why="R01 to R49, L01 on, LDM-001 on")

@@ -1,0 +1,218 @@
+"""The engine on the model hypervisor: one machine, then two."""
+
+import pytest
+
+from lodom.core.errors import Busy, LodomError, MigrationFailed, WrongState
+from lodom.core.model.domain import State
+from lodom.core.units import GIB, MIB
+from lodom.sim.world import World
+
+
+def configured(world, name, *, strands=4, memory=GIB):
+    """The control domain shrinks and serves, as ldm-setup does it."""
+    host = world.hosts[name]
+    host.ldm("set-mau", number=1, ldom="primary")
+    host.ldm("set-vcpu", number=strands, ldom="primary")
+    host.ldm("set-memory", size=memory, ldom="primary")
+    host.ldm("add-vdiskserver", name="primary-vds0", ldom="primary")
+    host.ldm("add-vconscon", low=5000, high=5100, name="primary-vcc0", ldom="primary")
+    host.ldm("add-vswitch", name="primary-vsw0", ldom="primary")
+    host.ldm("add-vdiskserverdevice", backend="/disk", volume="vol1", service="primary-vds0")
+    return host
+
+
+def guest(host, *, vcpus=3, memory=GIB, start=True):
+    host.ldm("add-domain", ldoms=["ldg1"])
+    host.ldm("set-vcpu", number=vcpus, ldom="ldg1")
+    host.ldm("set-memory", size=memory, ldom="ldg1")
+    host.ldm("add-vdisk", name="vdisk0", volume="vol1", service="primary-vds0", ldom="ldg1")
+    host.ldm("add-vnet", name="vnet0", switch="primary-vsw0", ldom="ldg1")
+    host.ldm("bind-domain", ldom="ldg1")
+    if start:
+        host.ldm("start-domain", ldoms=["ldg1"])
+        host.world.run(seconds=5)
+    return host.engine.inventory.named("ldg1")
+
+
+@pytest.fixture
+def world():
+    return World(seed=1)
+
+
+@pytest.fixture
+def a(world):
+    return configured(world, "a")
+
+
+@pytest.fixture
+def b(world):
+    return configured(world, "b")
+
+
+def test_a_domain_lives_from_add_to_remove(world, a):
+    d = guest(a)
+    assert (d.state, d.agent, len(d.bound.vcpus)) == (State.ACTIVE, True, 3)
+    assert a.hypervisor.running() == [d.uuid]
+    a.ldm("stop-domain", ldoms=["ldg1"])
+    a.ldm("unbind-domain", ldom="ldg1")
+    assert a.engine.inventory.dirty == {}
+    a.ldm("remove-domain", ldoms=["ldg1"])
+    assert a.engine.inventory.find("ldg1") is None
+    assert a.inventory == a.engine.inventory
+
+
+def test_a_command_that_does_not_fit_the_state_changes_nothing(a):
+    guest(a)
+    before = a.engine.inventory
+    for verb, args in (
+        ("bind-domain", {"ldom": "ldg1"}),
+        ("unbind-domain", {"ldom": "ldg1"}),
+        ("remove-domain", {"ldoms": ["ldg1"]}),
+        ("set-memory", {"size": GIB, "ldom": "ldg1"}),
+        ("start-domain", {"ldoms": ["ldg1"]}),
+    ):
+        with pytest.raises(WrongState):
+            a.ldm(verb, **args)
+    assert before == a.engine.inventory
+
+
+def test_cpu_dr_gives_strands_and_takes_them_back(a):
+    guest(a)
+    a.ldm("add-vcpu", number=2, ldom="ldg1")
+    d = a.engine.inventory.named("ldg1")
+    assert len(d.bound.vcpus) == 5
+    assert a.hypervisor.guests[d.uuid].online == (0, 1, 2, 3, 4)
+    a.ldm("remove-vcpu", number=4, ldom="ldg1")
+    d = a.engine.inventory.named("ldg1")
+    assert len(d.bound.vcpus) == 1
+    assert a.hypervisor.guests[d.uuid].plugged == (0, 1, 2, 3, 4)
+
+
+def test_memory_given_back_is_scrubbed_before_anyone_gets_it(a):
+    d = guest(a, start=False)
+    block = d.bound.blocks[0]
+    a.ldm("unbind-domain", ldom="ldg1")
+    assert any(r.base == block.pa for r in a.scrubbed)
+
+
+def test_a_dead_process_is_started_anew(world, a):
+    d = guest(a)
+    a.hypervisor.kill(d.uuid)
+    world.run(seconds=10)
+    assert a.hypervisor.running() == [d.uuid]
+
+
+def test_a_running_domain_moves_and_nothing_is_left(world, a, b):
+    d = guest(a)
+    result = a.ldm("migrate-domain", ldom="ldg1", host="b")
+    assert result["domain"] == "ldg1"
+    world.run(seconds=60)
+    assert b.hypervisor.running() == [d.uuid]
+    assert a.hypervisor.guests == {}
+    moved = b.engine.inventory.named("ldg1")
+    assert [x.ra for x in d.bound.blocks] == [x.ra for x in moved.bound.blocks]
+    assert d.constraints.vnets[0].mac == moved.constraints.vnets[0].mac
+    assert b.hypervisor.guests[d.uuid].online == (0, 1, 2)
+    assert (len(moved.bound.held), moved.bound.cpu_dr_off) == (1, True)
+    for host in (a, b):
+        inventory = host.engine.inventory
+        assert (inventory.outgoing, inventory.incoming, inventory.dirty) == ({}, {}, {})
+    assert a.engine.inventory.find("ldg1") is None
+    assert a.engine.inventory.ownership[d.uuid].owner == "instance-b"
+
+
+def test_it_moves_back_and_forth_without_a_reboot(world, a, b):
+    guest(a)
+    for here, there in ((a, "b"), (b, "a"), (a, "b"), (b, "a")):
+        here.ldm("migrate-domain", ldom="ldg1", host=there)
+        world.run(seconds=60)
+    d = a.engine.inventory.named("ldg1")
+    assert a.hypervisor.guests[d.uuid].online == (0, 1, 2)
+    assert a.engine.inventory.ownership[d.uuid].epoch == 5
+
+
+def test_a_reboot_ends_what_the_migration_left(world, a, b):
+    d = guest(a)
+    a.ldm("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=60)
+    with pytest.raises(LodomError, match="disabled"):
+        b.ldm("add-vcpu", number=1, ldom="ldg1")
+    b.hypervisor.reboot(d.uuid)
+    world.run(seconds=60)
+    moved = b.engine.inventory.named("ldg1")
+    assert (moved.state, moved.bound.held, moved.bound.cpu_dr_off) == (State.ACTIVE, (), False)
+    b.ldm("add-vcpu", number=1, ldom="ldg1")
+
+
+def test_while_it_moves_the_machines_refuse_other_orders(world, a, b):
+    guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=1)
+    for host in (a, b):
+        with pytest.raises(Busy, match="ldg1"):
+            host.ldm("add-domain", ldoms=["other"])
+
+
+def test_cancel_puts_everything_back(world, a, b):
+    d = guest(a)
+    request = a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=2)
+    a.ldm("cancel-operation", operation="migration", ldom="ldg1")
+    assert isinstance(a.answers[request], MigrationFailed)
+    world.run(seconds=120)
+    assert a.hypervisor.running() == [d.uuid]
+    assert a.hypervisor.guests[d.uuid].online == (0, 1, 2)
+    assert b.engine.inventory.find("ldg1") is None
+    assert (b.engine.inventory.incoming, b.engine.inventory.dirty) == ({}, {})
+
+
+@pytest.mark.parametrize("when", [0.1, 0.5, 1.0, 2.0, 3.3, 3.4, 3.45, 3.5, 3.6])
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_a_restart_at_any_moment_loses_nothing(world, a, b, when, who):
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=when)
+    world.hosts[who].crash()
+    world.run(seconds=5)
+    world.hosts[who].restart()
+    world.run(seconds=300)
+    running = a.hypervisor.running() + b.hypervisor.running()
+    assert running == [d.uuid]
+    home = a if a.hypervisor.running() else b
+    other = b if home is a else a
+    assert home.hypervisor.guests[d.uuid].online == (0, 1, 2)
+    assert other.engine.inventory.find("ldg1") is None
+    assert not home.engine.inventory.named("ldg1").migration
+
+
+@pytest.mark.parametrize("when", [0.1, 1.0, 3.3, 3.4, 3.45, 3.5])
+def test_a_link_that_comes_back_ends_every_doubt(world, a, b, when):
+    d = guest(a)
+    request = a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=when)
+    world.cut.add(frozenset(("a", "b")))
+    world.run(seconds=90)
+    world.cut.clear()
+    world.run(seconds=300)
+    assert a.hypervisor.running() + b.hypervisor.running() == [d.uuid]
+    assert request in a.answers
+
+
+def test_a_bound_domain_moves_by_its_own_rules(world, a, b):
+    guest(a, start=False)
+    a.ldm("migrate-domain", ldom="ldg1", host="b", target="ldg9")
+    world.run(seconds=60)
+    assert b.engine.inventory.named("ldg9").state is State.BOUND
+    assert a.engine.inventory.find("ldg1") is None
+
+
+def test_memory_that_does_not_fit_is_refused_with_the_known_words(world, a, b):
+    guest(a, memory=2 * GIB + 2 * MIB)
+    b.ldm("add-domain", ldoms=["other"])
+    b.ldm("set-vcpu", number=1, ldom="other")
+    b.ldm("set-memory", size=2 * GIB, ldom="other")
+    b.ldm("bind-domain", ldom="other")
+    with pytest.raises(LodomError) as refused:
+        a.ldm("migrate-domain", ldom="ldg1", host="b")
+    assert str(refused.value) == "Domain Migration of LDom ldg1 failed"
+    assert {"R12"} <= {f.rule for f in refused.value.findings}
