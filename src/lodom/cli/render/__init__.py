@@ -35,12 +35,13 @@ def _domains(
         from lodom.cli.render import parseable as form
     else:
         from lodom.cli.render import domains as form  # type: ignore[no-redef]
+    extended = bool(arguments.get("extended"))
     if verb == "list-bindings":
-        return form.bindings(documents)
+        return form.bindings(documents, extended=extended)
     if arguments.get("formats"):
         return form.subset(documents, arguments["formats"])
-    if arguments.get("extended") or arguments.get("long"):
-        return form.long(documents, extended=bool(arguments.get("extended")))
+    if extended or arguments.get("long"):
+        return form.long(documents, extended=extended)
     return form.short(documents)
 
 

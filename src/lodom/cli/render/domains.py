@@ -4,23 +4,22 @@ Columns are those of 1.2 with VLAN and MTU (digest 2.4); six flags, STATE ten wi
 control domain (digest 5).  Section order: digest 2.4 and 2.5.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from lodom.cli.render.form import (
     INDENT,
-    RULE,
     Document,
+    Section,
     cpuset,
     joined,
     numbers,
+    reports,
     row,
     section,
     size,
     uptime,
     with_sign,
 )
-
-Section = Callable[[Document], list[str]]
 
 HEADER = ("NAME", "STATE", "FLAGS", "CONS", "VCPU", "MEMORY", "UTIL", "UPTIME")
 
@@ -250,8 +249,8 @@ _LONG: tuple[Section, ...] = (
     _vcpu, _mau, _memory, _variables, _io, _vcc, _vsw, _vds, _network, _disk, _vcons,
 )  # fmt: skip
 _BOUND: tuple[Section, ...] = (
-    _mac, _hostid, _control, _dependency, _vcpu, _mau, _memory, _variables, _io, _vcc_bound,
-    _vsw_bound, _vds_bound, _network_bound, _disk, _vcons,
+    _vcpu, _mau, _memory, _variables, _io, _vcc_bound, _vsw_bound, _vds_bound, _network_bound,
+    _disk, _vcons,
 )  # fmt: skip
 FORMATS: dict[str, tuple[Section, ...]] = {
     "console": (_vcc, _vcons),
@@ -268,22 +267,16 @@ FORMATS: dict[str, tuple[Section, ...]] = {
 """Sections of ``-o`` (digest 2.6)."""
 
 
-def _reports(documents: Iterable[Document], report: Section) -> list[str]:
-    lines: list[str] = []
-    for d in documents:
-        lines += [RULE, *report(d)] if lines else report(d)
-    return lines
-
-
 def long(documents: Iterable[Document], *, extended: bool = False) -> list[str]:
     """``ldm list -l``, or ``-e``: a report a domain, a line of dashes between."""
     sections = (*(_EXTRA if extended else ()), *_LONG)
-    return _reports(documents, lambda d: joined([short([d]), *(s(d) for s in sections)]))
+    return reports(documents, lambda d: joined([short([d]), *(s(d) for s in sections)]))
 
 
-def bindings(documents: Iterable[Document]) -> list[str]:
-    """``ldm list-bindings``: as ``-l``, with peers and clients under each device."""
-    return _reports(documents, lambda d: joined([short([d]), *(s(d) for s in _BOUND)]))
+def bindings(documents: Iterable[Document], *, extended: bool = False) -> list[str]:
+    """``ldm list-bindings``: as ``-l`` or ``-e``, with peers and clients under each device."""
+    sections = (*(_EXTRA if extended else ()), *_BOUND)
+    return reports(documents, lambda d: joined([short([d]), *(s(d) for s in sections)]))
 
 
 def subset(documents: Iterable[Document], formats: Sequence[str]) -> list[str]:
@@ -297,4 +290,4 @@ def subset(documents: Iterable[Document], formats: Sequence[str]) -> list[str]:
             header = [row(widths, ("NAME", "STATE", "FLAGS", "UTIL")), row(widths, cells)]
         return joined([header, *(s(d) for f in formats for s in FORMATS[f])])
 
-    return _reports(documents, report)
+    return reports(documents, report)

@@ -1,6 +1,6 @@
 """How values and tables look (digest 2): columns left-justified, two blanks between, no tail."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lodom.core.units import format_size
@@ -12,6 +12,8 @@ INDENT = "    "
 
 Document = dict[str, Any]
 Columns = Sequence[tuple[str, int]]
+Section = Callable[[Document], list[str]]
+"""What a report says of one document."""
 
 
 def row(widths: Iterable[int], cells: Iterable[object]) -> str:
@@ -83,4 +85,12 @@ def joined(blocks: Iterable[list[str]]) -> list[str]:
     for block in blocks:
         if block:
             lines += ["", *block] if lines else block
+    return lines
+
+
+def reports(documents: Iterable[Document], report: Section) -> list[str]:
+    """A report a document, a line of dashes between."""
+    lines: list[str] = []
+    for document in documents:
+        lines += [RULE, *report(document)] if lines else report(document)
     return lines

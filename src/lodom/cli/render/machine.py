@@ -7,7 +7,16 @@ are neither free nor bound in the tables of 1.2; both are told in a NOTE at the 
 from collections.abc import Collection, Iterable
 
 from lodom.cli.render.domains import VDS_COLUMNS, VSW_COLUMNS, vds_rows, vsw_cells
-from lodom.cli.render.form import INDENT, Document, cpuset, joined, numbers, section, size
+from lodom.cli.render.form import (
+    INDENT,
+    Document,
+    cpuset,
+    joined,
+    numbers,
+    reports,
+    section,
+    size,
+)
 
 DEVICES = ("cpu", "mau", "memory", "io")
 
@@ -30,13 +39,12 @@ def devices(d: Document, wanted: Collection[str], *, everything: bool) -> list[s
 
 
 def _strands(d: Document, everything: bool) -> list[str]:
-    columns = (("PID", 5), ("%FREE", 10), ("PM", 0))
-    if not everything:
-        rows = [f"{INDENT}{s['pid']:<8}{s['free']}" for s in d["vcpu"] if s["free"]]
-        return ["VCPU", INDENT + "PID  %FREE", *rows] if rows else []
-    heading = section("VCPU", columns, [("", "", "")])[:2]
-    rows = [f"{INDENT}{s['pid']:<8}{s['free']:<7}{'---' if s['free'] else 'no'}" for s in d["vcpu"]]
-    return [*heading, *rows]
+    rows = [
+        f"{INDENT}{s['pid']:<8}{s['free']:<7}{'---' if s['free'] else 'no'}"
+        for s in d["vcpu"]
+        if everything or s["free"]
+    ]
+    return ["VCPU", INDENT + "PID  %FREE     PM", *rows] if rows else []
 
 
 def _units(d: Document, everything: bool) -> list[str]:
@@ -57,12 +65,10 @@ def _memory(d: Document, everything: bool) -> list[str]:
 
 def _buses(d: Document, everything: bool) -> list[str]:
     columns = (("DEVICE", 17), ("PSEUDONYM", 17), ("BOUND", 8), ("OPTIONS", 0))
-    rows = [
-        (b["device"], b["pseudonym"], "yes" if b["bound"] else "no", "")
-        for b in d["io"]
-        if everything or not b["bound"]
-    ]
-    return section("IO", columns, rows)
+    rows = [(b["device"], b["pseudonym"], "yes" if b["bound"] else "", "") for b in d["io"]]
+    if everything:
+        return section("IO", columns, rows)
+    return section("IO", columns[:2], [cells[:2] for cells in rows if not cells[2]])
 
 
 def _notes(d: Document) -> list[str]:
@@ -109,7 +115,7 @@ def _with_owner(cells: tuple[object, ...], owner: str) -> tuple[object, ...]:
 
 def constraints(documents: Iterable[Document]) -> list[str]:
     """A report a domain: title DOMAIN with the name under it (digest 2.10)."""
-    return joined(_constraints(d) for d in documents)
+    return reports(documents, _constraints)
 
 
 def _constraints(d: Document) -> list[str]:

@@ -236,9 +236,9 @@ def long(documents: Iterable[Document], *, extended: bool = False) -> list[str]:
     return _full(documents, (*(_EXTRA if extended else ()), *_LONG))
 
 
-def bindings(documents: Iterable[Document]) -> list[str]:
-    """``ldm list-bindings -p``."""
-    return _full(documents, _BOUND)
+def bindings(documents: Iterable[Document], *, extended: bool = False) -> list[str]:
+    """``ldm list-bindings -p``: programs look for MAC, HOSTID and CONTROL here without ``-e``."""
+    return _full(documents, (*((_softstate,) if extended else ()), *_BOUND))
 
 
 def subset(documents: Iterable[Document], formats: Sequence[str]) -> list[str]:

@@ -1,0 +1,109 @@
+"""``ldm-setup``: the proposal, its commands, and trust."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from stub_ldmd import StubLdmd
+
+from lodom.cli.setup import proposal, setup
+from lodom.core.units import GIB
+
+FRESH = {
+    "vcpu": [{"pid": i, "core": i // 4, "bound": "primary"} for i in range(32)],
+    "mau": [
+        {"id": i, "cpuset": list(range(4 * i, 4 * i + 4)), "bound": "primary"} for i in range(8)
+    ],
+    "memory": [{"pa": "0x0", "size": 32 * GIB, "bound": "primary"}],
+}
+TAKEN = {
+    "vcpu": [{"pid": 0, "core": 0, "bound": "primary"}, {"pid": 1, "core": 1, "bound": ""}],
+    "mau": [],
+    "memory": [{"pa": "0x0", "size": GIB, "bound": ""}],
+}
+FIRST = [
+    ["add-vds", "primary-vds0", "primary"],
+    ["add-vcc", "port-range=5000-5100", "primary-vcc0", "primary"],
+    ["add-vsw", "net-dev=eth0", "primary-vsw0", "primary"],
+    ["set-mau", "2", "primary"],
+    ["set-vcpu", "8", "primary"],
+    ["set-memory", "8G", "primary"],
+]
+
+
+def test_proposal_for_a_fresh_machine_is_the_guides() -> None:
+    assert proposal([], FRESH, net_dev="eth0") == FIRST
+
+
+def test_what_exists_is_left_alone() -> None:
+    services = [{"vcc": [{}], "vsw": [{}], "vds": [{}]}]
+    assert proposal(services, TAKEN) == []
+
+
+def test_a_quarter_is_rounded_up_to_whole_cores() -> None:
+    strands = [{"pid": i, "core": i // 4, "bound": "primary"} for i in range(12)]
+    devices = {"vcpu": strands, "mau": [], "memory": []}
+    assert ["set-vcpu", "4", "primary"] in proposal([], devices)
+
+
+def fresh(verb: str, _arguments: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
+    known = {"list-services": {"services": []}, "list-devices": FRESH}
+    yield {"result": known.get(verb, {})}
+
+
+def test_yes_shows_and_runs_the_commands(
+    ldmd: StubLdmd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ldmd.answers = fresh
+    assert setup(["--yes", "--net-dev", "eth0"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"# ldm {' '.join(words)}" for words in FIRST]
+    assert [verb for verb, _ in ldmd.asked[2:]] == [
+        "add-vdiskserver",
+        "add-vconscon",
+        "add-vswitch",
+        "set-mau",
+        "set-vcpu",
+        "set-memory",
+    ]
+
+
+def test_without_a_terminal_nothing_is_run(
+    ldmd: StubLdmd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ldmd.answers = fresh
+    assert setup([]) == 1
+    assert capsys.readouterr().err == "To run these commands: ldm-setup --yes\n"
+    assert [verb for verb, _ in ldmd.asked] == ["list-services", "list-devices"]
+
+
+def test_the_first_failure_stops(ldmd: StubLdmd) -> None:
+    def answers(verb: str, arguments: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
+        if verb == "add-vconscon":
+            yield {"error": {"exit": 4, "text": "no"}}
+        else:
+            yield from fresh(verb, arguments)
+
+    ldmd.answers = answers
+    assert setup(["--yes"]) == 4
+    assert ldmd.asked[-1][0] == "add-vconscon"
+
+
+def test_fingerprint(ldmd: StubLdmd, capsys: pytest.CaptureFixture[str]) -> None:
+    ldmd.answers = lambda _verb, _arguments: iter([{"result": {"fingerprint": "SHA256:ab"}}])
+    assert setup(["fingerprint"]) == 0
+    assert capsys.readouterr().out == "SHA256:ab\n"
+
+
+def test_trust_with_a_fingerprint_does_not_ask(ldmd: StubLdmd) -> None:
+    assert setup(["trust", "t2", "--fingerprint", "SHA256:ab"]) == 0
+    assert ldmd.asked == [("trust-peer", {"host": "t2", "fingerprint": "SHA256:ab"})]
+
+
+def test_trust_without_a_terminal_only_shows(
+    ldmd: StubLdmd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ldmd.answers = lambda _verb, _arguments: iter([{"result": {"fingerprint": "SHA256:ab"}}])
+    assert setup(["trust", "t2"]) == 1
+    expected = "To accept it: ldm-setup trust t2 --fingerprint SHA256:ab\n"
+    assert capsys.readouterr().err == expected
+    assert ldmd.asked == [("trust-peer", {"host": "t2"})]
