@@ -1,0 +1,1 @@
+"""The local API: what ``ldm`` and other programs on the machine talk to."""
