@@ -38,6 +38,8 @@ class Value(NamedTuple):
     convert: Callable[[str], Any]
     form: str
     literal: bool = False
+    choices: tuple[str, ...] = ()
+    """Words that completion offers for an operand of this kind."""
 
 
 # -- converters ---------------------------------------------------------------------------------
@@ -203,7 +205,7 @@ COUNT_OR_NONE = Value("number", _between(0, 1 << 20), "whole number")
 SIZE = Value("size", _size, "size with optional unit K, M or G; bytes without")
 SIZE_OR_NONE = Value("size", _size_or_none, SIZE.form)
 MAC = Value("num", _mac, "six octets, 00:14:4f:fc:00:01")
-HOSTID = Value("num", _hostid, "number of 32 bits, decimal or 0x…")
+HOSTID = Value("num", _hostid, "number of 32 bits, decimal or hex with 0x")
 ID = Value("id", _between(0, 4095), "device number")
 VLAN = Value("vlan-id", _VLAN, f"{FIRST_VLAN} to {LAST_VLAN}")
 PVID = Value("port-vlan-id", _unset(_VLAN), f"{VLAN.form}; empty: the default")
@@ -248,9 +250,19 @@ FORMATS = Value(
     _list_of(_abbreviated(SECTIONS), len(SECTIONS)),
     "any of " + ", ".join(SECTIONS) + ", by commas, may be abbreviated",
 )
-DEVICE = Value("cpu|mau|memory|io", _device, "cpu, mau (or crypto), memory, io")
-OPERATION = Value("migration | reconf", _abbreviated(OPERATIONS), "migration or reconf")
+DEVICE = Value(
+    "cpu|mau|memory|io",
+    _device,
+    "cpu, mau (or crypto), memory, io",
+    choices=("cpu", "mau", "memory", "io"),
+)
+OPERATION = Value(
+    "migration | reconf",
+    _abbreviated(OPERATIONS),
+    "migration or reconf",
+    choices=OPERATIONS,
+)
 TARGET = Value("[user@]target-host[:target-ldom]", _target, "where to, and its name there")
 RULE = Value("id", _printable, "id of a rule or an error: R18, L03, LDM-041")
 HOST = Value("host", _printable, "name or address of a machine")
-FINGERPRINT = Value("fingerprint", _printable, "SHA256:…")
+FINGERPRINT = Value("fingerprint", _printable, "SHA256: and the digest")
