@@ -68,11 +68,9 @@ def _words(verb: Verb) -> list[str]:
 def _cases(assign: str, indent: str) -> str:
     lines = []
     for verb in _offered():
-        words = _words(verb)
+        words = " ".join(_words(verb))
         if words:
-            lines.append(
-                f"{indent}{'|'.join(spellings(verb))}) {assign.format(' '.join(words))} ;;"
-            )
+            lines.append(f"{indent}{'|'.join(spellings(verb))}) {assign.format(words)} ;;")
     return "\n".join(lines)
 
 
