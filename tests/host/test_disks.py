@@ -45,6 +45,7 @@ def test_a_url_is_left_to_the_hypervisor():
     [
         ("/nonexistent/disk", "No such file"),
         ("/dev/null", "neither a file nor a block device"),
+        ("/dev/tty", "neither a file nor a block device"),
         ("/proc", "neither a file nor a block device"),
         ("a\0b", "null"),
     ],
@@ -68,43 +69,55 @@ def designator(kind: int, name: bytes, association: int = 0) -> bytes:
     return bytes([1, association << 4 | kind, 0, len(name)]) + name
 
 
+def vpd(*designators: bytes) -> bytes:
+    body = b"".join(designators)
+    return struct.pack(">BBH", 0, 0x83, len(body)) + body
+
+
+NAA = bytes.fromhex("5000c500a1b2c3d4")
+
+
 def test_vpd_names_of_the_logical_unit_are_read_and_those_of_ports_not():
-    naa, eui = bytes.fromhex("5000c500a1b2c3d4"), bytes.fromhex("0011223344556677")
-    page = designator(3, naa) + designator(4, b"port", 1) + designator(3, eui, 1)
-    page += designator(2, eui) + designator(1, bytes(8))
-    page = struct.pack(">BBH", 0, 0x83, len(page)) + page
-    assert list(disks.designators(page)) == [f"naa.{naa.hex()}", f"eui.{eui.hex()}"]
+    eui = bytes.fromhex("0011223344556677")
+    page = vpd(designator(3, NAA), designator(4, b"port", 1), designator(3, eui, 1))
+    assert list(disks.designators(page)) == [f"naa.{NAA.hex()}"]
+    page = vpd(designator(1, b"ATA QM00001"), designator(2, eui))
+    assert list(disks.designators(page)) == [f"eui.{eui.hex()}"]
 
 
 def test_a_cut_vpd_page_is_no_error():
-    assert list(disks.designators(b"\0\x83\0\x0c\1\3\0")) == []
+    assert list(disks.designators(b"\0\x83\0\x0c\1\4\0")) == []
+    assert list(disks.designators(b"")) == []
 
 
-def test_names_of_a_block_device_come_from_sysfs(tmp_path):
-    disk = tmp_path / "sda"
-    (disk / "device").mkdir(parents=True)
-    (disk / "device/wwid").write_text("naa.5000c500a1b2c3d4\n")
-    (disk / "device/vpd_pg83").write_bytes(
-        b"\0\x83\0\x0c" + designator(3, bytes.fromhex("5000c500a1b2c3d4"))
-    )
-    (disk / "sda2").mkdir()
-    (disk / "sda2/partition").write_text("2\n")
-    assert set(disks._block_ids(disk)) == {"wwn:naa.5000c500a1b2c3d4", "vpd83:naa.5000c500a1b2c3d4"}
-    assert "wwn:naa.5000c500a1b2c3d4-part2" in disks._block_ids(disk / "sda2")
+def sysfs(root: Path, files: dict[str, str | bytes]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(text if isinstance(text, bytes) else f"{text}\n".encode())
+    return root
 
 
-def test_nvme_and_device_mapper_names_come_from_sysfs(tmp_path):
-    for name, text in {
-        "nguid": "01234567-89ab-cdef-0123-456789abcdef",
-        "eui": "00 00 00 00 00 00 00 00",
-        "dm/uuid": "LVM-abc",
-    }.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
-    assert set(disks._block_ids(tmp_path)) == {
-        "nvme-nguid:0123456789abcdef0123456789abcdef",
-        "dm:LVM-abc",
-    }
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        ({"device/wwid": f"naa.{NAA.hex()}"}, {f"naa.{NAA.hex()}"}),
+        ({"device/vpd_pg83": vpd(designator(3, NAA))}, {f"naa.{NAA.hex()}"}),
+        ({"dm/uuid": f"mpath-3{NAA.hex()}"}, {f"naa.{NAA.hex()}"}),
+        ({"wwid": "eui.00A0", "nguid": "00a0", "eui": "00 00 00 00"}, {"eui.00a0"}),
+        ({"uuid": "0a-0b"}, {"uuid.0a0b"}),
+        ({"device/wwid": "t10.ATA     QEMU HARDDISK   QM00001"}, set()),
+        ({"wwid": "nvme.1b36-6465-51-00000001"}, set()),
+        ({"dm/uuid": "LVM-abc"}, set()),
+        ({}, set()),
+    ],
+)
+def test_one_lun_has_one_name_however_it_is_seen(tmp_path, files, names):
+    assert set(disks._block_ids(sysfs(tmp_path, files))) == names
+
+
+def test_a_partition_has_its_disks_name_and_its_number(tmp_path):
+    sysfs(tmp_path, {"device/wwid": "naa.5000", "sda2/partition": "2"})
+    assert set(disks._block_ids(tmp_path / "sda2")) == {"naa.5000-part2"}
 
 
 # -- with the real tools ------------------------------------------------------------------------

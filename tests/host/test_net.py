@@ -138,6 +138,14 @@ def test_a_nic_of_another_bridge_is_refused(namespace):
 
 
 @pytest.mark.live
+def test_a_nic_with_a_smaller_mtu_is_refused_with_the_way_out(namespace):
+    ip("link", "add", "nic0", "type", "veth", "peer", "name", "far0")
+    with pytest.raises(InvalidValue, match="nic0 has 1500; first: ip link set nic0 mtu 9000"):
+        switch(net_dev="nic0", mtu=9000)
+    assert not link(net.bridge_name("m1", "primary-vsw0"))
+
+
+@pytest.mark.live
 @pytest.mark.parametrize("device", ["nowhere0", "lo"])
 def test_a_device_that_is_no_nic_is_refused(namespace, device):
     with pytest.raises(InvalidValue, match=device):

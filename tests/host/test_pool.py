@@ -10,6 +10,7 @@ from lodom.core.errors import HugePagesShort, InvalidValue, StepFailed, WrongPoo
 from lodom.core.model.host import Region
 from lodom.core.units import MIB
 from lodom.host import hugepages
+from lodom.host.boot import boot_id
 from lodom.host.pool import CHUNK, Pool, PoolSpec
 
 BASE = 0x1_0000_0000
@@ -108,9 +109,27 @@ def test_a_pool_of_another_shape_is_not_touched(directory):
         pool = await Pool.open(shared(directory))
         write(pool, BASE, b"guest")
         with pytest.raises(WrongPool):
-            await Pool.open(shared(directory, kept=()))
+            await Pool.open(shared(directory, regions=(Region(BASE, 4 * MIB),), kept=()))
         assert read(pool, BASE, 5) == b"guest"
         await pool.remove()
+
+    asyncio.run(run())
+
+
+def test_what_the_control_domain_gives_up_becomes_pool_and_back(directory):
+    async def run():
+        pool = await Pool.open(shared(directory))
+        write(pool, BASE + 4 * MIB, b"guest")
+        await pool.keep(())
+        write(pool, KEPT[0].base, b"more")
+        assert read(pool, KEPT[0].base, 4) == b"more"
+        await pool.keep(KEPT)
+        with pytest.raises(InvalidValue, match="control domain"):
+            pool.backing(KEPT[0].base, MIB)
+        again = await Pool.open(shared(directory, kept=()))
+        assert read(again, KEPT[0].base, 4) == bytes(4)
+        assert read(again, BASE + 4 * MIB, 5) == b"guest"
+        await again.remove()
 
     asyncio.run(run())
 
@@ -216,6 +235,50 @@ def test_pages_noted_but_never_raised_are_not_given_back(directory):
     assert pool._raised() == 0
     asyncio.run(pool.remove())
     assert hugepages.count(2 * MIB) == pages
+
+
+@pytest.mark.live
+def test_two_pools_give_back_what_each_has_raised_in_any_order(directory):
+    pages = hugepages.count(2 * MIB)
+
+    async def run():
+        pools = []
+        for name in "ab":
+            (directory / name).mkdir()
+            pools.append(await Pool.open(owned(directory / name, "hugetlb-2M")))
+        assert hugepages.count(2 * MIB) == pages + 10
+        for pool in pools:
+            await pool.remove()
+
+    asyncio.run(run())
+    assert hugepages.count(2 * MIB) == pages
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("backing", ["tmpfs", "hugetlb-2M"])
+def test_a_pool_half_made_by_a_dead_ldmd_is_made_anew(directory, backing):
+    pages = hugepages.count(2 * MIB)
+
+    async def run():
+        Pool(owned(directory, backing))._make()
+        wider = (*REGIONS, Region(BASE + 128 * MIB, 2 * MIB))
+        pool = await Pool.open(owned(directory, backing, regions=wider))
+        await pool.scrub(wider[2])
+        await pool.remove()
+
+    asyncio.run(run())
+    assert hugepages.count(2 * MIB) == pages
+
+
+@pytest.mark.live
+def test_the_record_of_an_earlier_boot_counts_for_nothing(directory):
+    pool = Pool(owned(directory, "hugetlb-2M"))
+    pool._note(raised=5)
+    text = pool._record.read_text()
+    assert pool._raised() == 5
+    pool._record.write_text(text.replace(boot_id(), "another"))
+    assert pool._raised() == 0
+    asyncio.run(pool.remove())
 
 
 @pytest.mark.live

@@ -39,9 +39,12 @@ class BackendFacts:
     refers_to: str = ""
     """Another file that a qcow2 image reads (backing or data file); must be empty for a guest."""
     ids: tuple[str, ...] = ()
-    """World-wide names: equal ones prove the same storage.  For instance ``wwn:naa.5000…``."""
+    """World-wide names, for instance ``naa.5000…``: one in common proves the same storage."""
     filesystem: str = ""
-    """UUID of the file system that holds a file; differing ones prove other storage."""
+    """UUID of the file system that holds a file.  Differing ones prove other storage; equal ones
+    prove nothing, as a copied disk keeps it."""
+    volume: str = ""
+    """Device-mapper UUID of a logical volume (``LVM-…``); proves as much as ``filesystem``."""
     inode: int = 0
     device: int = 0
     """st_dev of a file, st_rdev of a block device: this machine's own number."""
@@ -62,6 +65,9 @@ def probe(path: str) -> BackendFacts:
     if re.match(r"[a-z][a-z0-9+]*://", path):
         return BackendFacts(path=path, kind="url")
     try:
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):  # opening others can have effects
+            raise InvalidValue(what="backend", value=path, why="neither a file nor a block device")
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as refused:
         why = getattr(refused, "strerror", None) or str(refused)
@@ -86,13 +92,15 @@ def _facts(path: str, fd: int, status: os.stat_result) -> BackendFacts:
         writable=os.access(path, os.W_OK),
     )
     if stat.S_ISBLK(status.st_mode):
+        block = _sys_block(status.st_rdev)
         facts = replace(
             facts,
             device=status.st_rdev,
-            ids=tuple(sorted(_block_ids(_sys_block(status.st_rdev)))),
+            ids=tuple(sorted(set(_block_ids(block)))),
+            volume=uuid if (uuid := _text(block / "dm/uuid")).startswith("LVM-") else "",
             users=tuple(_block_users(path, status.st_rdev)),
         )
-    elif stat.S_ISREG(status.st_mode):
+    else:
         facts = replace(
             facts,
             kind="file",
@@ -100,8 +108,6 @@ def _facts(path: str, fd: int, status: os.stat_result) -> BackendFacts:
             filesystem=_filesystem(fd, status.st_dev),
             users=tuple(_loops(path)),
         )
-    else:
-        raise InvalidValue(what="backend", value=path, why="neither a file nor a block device")
     return _with_format(facts, os.pread(fd, 104, 0), fd)
 
 
@@ -131,38 +137,34 @@ def _sys_block(device: int) -> Path:
 
 
 def _block_ids(block: Path) -> Iterator[str]:
-    """The names of a device that are the same wherever it is seen from.
+    """The world-wide names of a device, in one form however this host sees it.
 
-    A partition has its disk's names and its own number.  A device-mapper UUID of LVM names the
-    volume; one of multipath carries the WWN.
+    ``naa.…`` and ``eui.…`` of SCSI, ``eui.…`` (NGUID too) and ``uuid.…`` of NVMe.  Names that the
+    kernel or a vendor makes of model and serial are left out: emulated disks repeat them.  A
+    partition has its disk's names and its own number.
     """
     suffix = ""
     if number := _text(block / "partition"):
         block, suffix = block.resolve().parent, f"-part{number}"
-    for name in ("wwid", "device/wwid"):
-        # The kernel makes up "t10.ATA…" from model and serial, and nvme "nvme.<vid>-…" likewise:
-        # names all the same, but only of devices that have no better one.
-        if text := _text(block / name):
-            yield f"wwn:{text}{suffix}"
-            break
-    if page := _bytes(block / "device/vpd_pg83"):
-        yield from (f"vpd83:{name}{suffix}" for name in designators(page))
-    for name in ("nguid", "uuid", "eui"):
-        text = _text(block / name).replace(" ", "").replace("-", "").lower()
-        if text.strip("0"):
-            yield f"nvme-{name}:{text}{suffix}"
-    if uuid := _text(block / "dm/uuid"):
-        yield f"dm:{uuid}"
+    found = {_text(block / name) for name in ("wwid", "device/wwid")}
+    found.update(designators(_bytes(block / "device/vpd_pg83")))
+    for name, kind in (("nguid", "eui"), ("eui", "eui"), ("uuid", "uuid")):
+        found.add(f"{kind}.{_text(block / name)}")
+    if match := re.fullmatch(r"mpath-3([0-9a-f]+)", _text(block / "dm/uuid")):
+        found.add(f"naa.{match[1]}")
+    for text in found:
+        kind, _, name = text.lower().replace(" ", "").replace("-", "").partition(".")
+        if kind in ("naa", "eui", "uuid") and name.strip("0"):
+            yield f"{kind}.{name}{suffix}"
 
 
 def designators(page: bytes) -> Iterator[str]:
-    """The NAA, EUI-64 and T10 names of the logical unit in a VPD page 0x83 (SPC-4, 7.8.6)."""
+    """The NAA and EUI-64 names of the logical unit in a VPD page 0x83 (SPC-4, 7.8.6)."""
     at = 4
     while at + 4 <= len(page):
         kind, association, length = page[at + 1] & 0x0F, page[at + 1] >> 4 & 0x03, page[at + 3]
-        name = page[at + 4 : at + 4 + length]
-        if association == 0 and kind in (1, 2, 3) and name.strip(b"\0 "):
-            yield f"{('t10', 'eui', 'naa')[kind - 1]}.{name.hex()}"
+        if association == 0 and kind in (2, 3):
+            yield f"{'eui' if kind == 2 else 'naa'}.{page[at + 4 : at + 4 + length].hex()}"
         at += 4 + length
 
 

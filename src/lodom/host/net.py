@@ -37,6 +37,7 @@ class Link:
     master: int
     alias: str
     loopback: bool
+    mtu: int
     filters: bool
     """A bridge that tells VLANs apart."""
 
@@ -75,7 +76,8 @@ async def make_switch(
     Empty: a bridge of ours without uplink.  *vlans*: what ``can_filter_vlans`` found.
 
     Raises:
-        InvalidValue: *net_dev* does not exist or carries the host's own traffic.
+        InvalidValue: *net_dev* does not exist, carries the host's own traffic, or has a smaller
+            MTU.
         InUse: *net_dev* belongs to another bridge or bond.
         StepFailed: the kernel refused; nothing of it is left.
     """
@@ -90,6 +92,9 @@ async def make_switch(
                 raise InUse(what="net-dev", name=net_dev, user=await _name(ip, uplink.master))
         elif uplink:
             await _refuse_carrier(ip, uplink)
+        if uplink and uplink.mtu < mtu:
+            why = f"{net_dev} has {uplink.mtu}; first: ip link set {net_dev} mtu {mtu}"
+            raise InvalidValue(what="mtu", value=str(mtu), why=why)
         try:
             await _set_up_bridge(ip, name, f"lodom {machine} {switch}", mtu, mac, vlans)
             if uplink:
@@ -303,6 +308,7 @@ async def _links(ip: Any) -> list[Link]:
             master=raw.get("master") or 0,
             alias=raw.get("ifalias") or "",
             loopback=bool(raw["flags"] & 0x8),
+            mtu=raw.get("mtu") or 0,
             filters=bool(raw.get(("linkinfo", "data", "br_vlan_filtering"))),
         )
         async for raw in await ip.get_links()

@@ -17,15 +17,17 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lodom.core.alloc.regions import subtract
 from lodom.core.errors import InvalidValue, StepFailed, WrongPool
 from lodom.core.model.host import Region
 from lodom.core.units import GIB, MIB, format_size
 from lodom.host import hugepages
+from lodom.host.boot import boot_id
 from lodom.host.offloop import off_loop
 
 CHUNK = 64 * MIB
@@ -104,9 +106,13 @@ class Pool:
         _check(spec)
         state = pool._state()
         if state.get("ready") and (not spec.own or spec.directory.is_mount()):
-            if state["spec"] != pool._shape():
+            if {**state["spec"], "kept": []} != {**pool._shape(), "kept": []}:
                 raise WrongPool(path=str(spec.directory))
+            pool.spec = replace(spec, kept=tuple(Region(**r) for r in state["spec"]["kept"]))
+            await pool.keep(spec.kept)
             return pool
+        if state:  # ldmd died while it made the pool: no domain was ever on it
+            await asyncio.to_thread(pool._take_down)
         try:
             await asyncio.to_thread(pool._make)
             await pool.populate(spec.domain_memory())
@@ -117,6 +123,42 @@ class Pool:
         return pool
 
     # -- memory ----------------------------------------------------------------------------------
+
+    async def keep(self, kept: tuple[Region, ...]) -> None:
+        """Change what the control domain keeps: its new ranges go back to the host, those that it
+        gave up become pool.  Nothing happens when nothing changes.
+
+        Raises:
+            HugePagesShort, StepFailed: the host has not that much memory; all is as it was.
+        """
+        spec = replace(self.spec, kept=kept)
+        _check(spec)
+        had, has = self.spec.domain_memory(), spec.domain_memory()
+        gained, lost = subtract(has, had), subtract(had, has)
+        for region in lost:
+            self.release(region)
+        if not gained and not lost:
+            return
+        before, self.spec = self.spec, spec
+        try:
+            await asyncio.to_thread(self._resize, sum(r.size for r in gained))
+            await self.populate(gained)
+        except BaseException:
+            self.spec = before
+            raise
+        self._note()
+
+    def _resize(self, more: int) -> None:
+        """Room for *more* bytes in the pool's own mount."""
+        size = sum(r.size for r in self.spec.domain_memory())
+        if not self.spec.own:
+            return
+        if self.spec.backing != "tmpfs":
+            self._raise_pages(more)
+        if not self.spec.directory.is_mount():
+            self._make()
+        elif self.spec.backing == "tmpfs" and size:
+            _run("mount", "-o", f"remount,size={size}", str(self.spec.directory))
 
     def backing(self, pa: int, size: int) -> tuple[Path, int]:
         """The file and the offset in it that hold *size* bytes from physical address *pa*.
@@ -206,6 +248,8 @@ class Pool:
                 self._mount_hugetlbfs(size)
         else:
             self._note()
+        if spec.own and not spec.directory.is_mount():
+            return  # the control domain keeps everything: no pool, so no mount and no files
         for region in spec.regions:
             with self._file(region).open("ab") as file:
                 os.fchmod(file.fileno(), 0o600)
@@ -220,29 +264,36 @@ class Pool:
             self._mount("tmpfs", f"size={size},mode=711")
 
     def _mount_hugetlbfs(self, size: int) -> None:
-        """Raise the number of pages by what is short, then reserve all with ``min_size``."""
+        """Raise the number of pages by what is short; populating the files takes them all."""
+        self._raise_pages(size)
+        if size:
+            self._mount("hugetlbfs", f"pagesize={self.spec.page},mode=711")
+
+    def _raise_pages(self, size: int) -> None:
         page = self.spec.page
         with hugepages.exclusive(page):
             raised = self._raised()
             missing = size // page - hugepages.available(page)
-            if missing > 0:
-                # Noted before it is done: a crash in between must not leak them (_raised).
-                self._note(raised=raised + missing, needs=hugepages.count(page) + missing)
-                try:
-                    hugepages.raise_by(page, missing)
-                except BaseException:
-                    self._note(raised=raised)
-                    raise
-            else:
+            if missing <= 0:
                 self._note(raised=raised)
-            self._mount("hugetlbfs", f"pagesize={page},size={size},min_size={size},mode=711")
+                return
+            # Noted before it is done: a crash in between must not leak them (_raised).
+            self._note(raised=raised + missing, needs=hugepages.count(page) + missing)
+            try:
+                hugepages.raise_by(page, missing)
+                raised += missing
+            finally:
+                self._note(raised=raised, needs=0)
 
     def _raised(self) -> int:
-        """How many pages we have raised: none if the count shows that it was not done."""
+        """How many pages we have raised.
+
+        ``needs`` stands only between the note and the deed: a count below it shows that ldmd died
+        before the deed.
+        """
         state = self._state()
-        if state and hugepages.count(self.spec.page) >= state.get("needs", 0):
-            return int(state.get("raised", 0))
-        return 0
+        done = hugepages.count(self.spec.page) >= state.get("needs", 0)
+        return int(state.get("raised", 0)) if done else 0
 
     def _mount(self, kind: str, options: str) -> None:
         # size=0 means "no limit" to the kernel; a pool of nothing has no use for a mount either.
@@ -257,7 +308,8 @@ class Pool:
         if spec.own and spec.directory.is_mount():
             _run("umount", str(spec.directory))
         elif spec.directory.is_dir():
-            for region in spec.regions:
+            made = [Region(**r) for r in self._state().get("spec", {}).get("regions", ())]
+            for region in {*made, *spec.regions}:
                 self._file(region).unlink(missing_ok=True)
         if spec.own and spec.directory.is_dir():
             spec.directory.rmdir()
@@ -279,15 +331,16 @@ class Pool:
         }
 
     def _state(self) -> dict[str, Any]:
+        """``spec``, ``boot``, ``raised``, ``needs``, ``ready``; empty when of an earlier boot."""
         try:
             state: dict[str, Any] = json.loads(self._record.read_text())
         except (FileNotFoundError, ValueError):
             return {}
-        return state
+        return state if state.get("boot") == boot_id() else {}
 
     def _note(self, **fields: int) -> None:
         """Write the record in one piece, keeping the fields not given."""
-        state = {**self._state(), "spec": self._shape(), **fields}
+        state = {**self._state(), "spec": self._shape(), "boot": boot_id(), **fields}
         draft = self._record.with_suffix(".new")
         draft.write_text(json.dumps(state))
         draft.replace(self._record)
