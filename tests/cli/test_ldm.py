@@ -12,8 +12,12 @@ import pytest
 from stub_ldmd import StubLdmd
 
 from lodom.cli.main import run
+from lodom.cli.recover import recover
+from lodom.core import engine
+from lodom.core.migration import conduct
 from lodom.core.model.inventory import Inventory
-from lodom.core.views import Live, view
+from lodom.core.views import VIEWS, Live, view
+from lodom.grammar.table import VERBS
 
 LDM = [sys.executable, "-c", "from lodom.cli.main import main; main()"]
 
@@ -139,15 +143,21 @@ def test_a_closed_pipe_is_no_error(ldmd: StubLdmd, inventory: Inventory) -> None
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_grammar_says_truly_which_commands_are_built() -> None:
+    """A command that ldmd has learnt loses its ``implemented=False`` in the table."""
+    known = {*engine.COMMANDS, *conduct.ORDERS, *VIEWS, "explain", "show-fingerprint", "trust-peer"}
+    assert {verb.name for verb in VERBS if verb.implemented} == known
+
+
 def test_recover_shows_and_asks_for_consent(
     ldmd: StubLdmd, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ldmd.answers = answering({"result": {"lines": ["journal: CEDED"], "action": "resume here"}})
-    assert run(["recover-domain", "ldg1"]) == 0
+    assert recover({"ldom": "ldg1"}) == 0
     captured = capsys.readouterr()
     assert captured.out == "journal: CEDED\nThe one safe action: resume here\n"
     assert captured.err == "To have it done: ldm recover-domain -y ldg1\n"
-    assert run(["recover-domain", "-y", "ldg1"]) == 0
+    assert recover({"ldom": "ldg1", "yes": True}) == 0
     assert ldmd.asked[-1] == ("recover-domain", {"ldom": "ldg1", "yes": True})
 
 

@@ -53,9 +53,17 @@ UNTRUSTED = {
         "text": "The certificate of target t2 is not trusted: fingerprint SHA256:ab has not been"
         " accepted yet",
         "remedy": "",
-        "context": {"host": "t2", "fingerprint": "SHA256:ab", "why": "has not been accepted yet"},
     }
 }
+
+
+def untrusting(verb: str, arguments: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """ldmd at first contact with t2."""
+    if verb == "trust-peer":
+        assert arguments == {"host": "t2"}
+        yield {"result": {"host": "t2", "fingerprint": "SHA256:ab", "accepted": False}}
+    else:
+        yield {"result": {"numbers": {}}} if arguments.get("accept") else UNTRUSTED
 
 
 @pytest.fixture
@@ -162,11 +170,11 @@ def test_success_prints_numbers_with_v(
 def test_first_contact_without_a_terminal_names_the_command(
     ldmd: StubLdmd, password_file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ldmd.answers = lambda _verb, _arguments: iter([UNTRUSTED])
+    ldmd.answers = untrusting
     assert run(["migrate", "-p", password_file, "ldg1", "t2"]) == 7
     first = capsys.readouterr().err.splitlines()[0]
     assert first == "To accept it: ldm-setup trust t2 --fingerprint SHA256:ab"
-    assert len(ldmd.asked) == 1
+    assert [verb for verb, _ in ldmd.asked] == ["migrate-domain", "trust-peer"]
 
 
 def test_progress_in_words() -> None:
@@ -222,16 +230,13 @@ def test_password_is_asked_for_on_the_terminal(ldmd: StubLdmd) -> None:
 
 
 def test_first_contact_is_accepted_on_the_terminal(ldmd: StubLdmd, password_file: str) -> None:
-    def answers(_verb: str, arguments: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
-        yield {"result": {"numbers": {}}} if arguments.get("accept") else UNTRUSTED
-
-    ldmd.answers = answers
+    ldmd.answers = untrusting
     terminal = Terminal("migrate-domain", "-p", password_file, "ldg1", "t2")
     terminal.until("Accept this certificate? (yes/no) ")
     terminal.type("perhaps\nyes\n")
     assert terminal.end() == 0
     assert "SHA256:ab" in terminal.seen
-    assert [a.get("accept") for _, a in ldmd.asked] == [None, "SHA256:ab"]
+    assert [a.get("accept") for _, a in ldmd.asked] == [None, None, "SHA256:ab"]
 
 
 def test_a_changed_certificate_is_not_offered(ldmd: StubLdmd, password_file: str) -> None:

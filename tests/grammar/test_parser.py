@@ -109,6 +109,10 @@ LINES = {
         "migrate-domain",
         {"certificates": True, "ldom": "ldg1", "host": "fe80::1", "target": "new"},
     ),
+    "migrate -c ldg1 t2#6999:new": (
+        "migrate-domain",
+        {"certificates": True, "ldom": "ldg1", "host": "t2#6999", "target": "new"},
+    ),
     "explain R18": ("explain", {"id": "R18"}),
 }
 

@@ -125,13 +125,14 @@ def _volume(text: str) -> dict[str, str]:
 
 
 def _target(text: str) -> dict[str, str]:
-    """``[user@]host[:ldom]``; an IPv6 address stands in brackets."""
+    """``[user@]host[#port][:ldom]``; an IPv6 address stands in brackets, the port is ours."""
     user, at, rest = text.rpartition("@")
-    parts = re.match(r"(\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(?::(.*))?\Z", rest)
+    host = r"(\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)"
+    parts = re.match(host + r"(#[0-9]+)?(?::(.*))?\Z", rest)
     if not parts or (at and not user):
         raise ValueError("not of the form [user@]target-host[:target-ldom]")
-    host, name = parts.groups()
-    target = {"host": host.strip("[]")}
+    host, port, name = parts.groups()
+    target = {"host": host.strip("[]") + (port or "")}
     if at:
         target["user"] = _printable(user)
     if name is not None:
@@ -262,7 +263,11 @@ OPERATION = Value(
     "migration or reconf",
     choices=OPERATIONS,
 )
-TARGET = Value("[user@]target-host[:target-ldom]", _target, "where to, and its name there")
+TARGET = Value(
+    "[user@]target-host[:target-ldom]",
+    _target,
+    "where to (a port as host#6482), and its name there",
+)
 RULE = Value("id", _printable, "id of a rule or an error: R18, L03, LDM-041")
 HOST = Value("host", _printable, "name or address of a machine")
 FINGERPRINT = Value("fingerprint", _printable, "SHA256: and the digest")
