@@ -174,7 +174,7 @@ def _services(paths: Paths) -> list[str]:
         *("-device", '{"driver": "virtio-serial-pci", "id": "ports", "addr": "0x2"}'),
         *("-chardev", f"socket,id=agent,path={_escape(paths.agent)},server=on,wait=off"),
         *("-device", json.dumps({**agent, "id": "agent-port"})),
-        *("-device", '{"driver": "pvpanic"}'),
+        *("-device", '{"driver": "pvpanic-pci", "addr": "0x3"}'),
     ]  # fmt: skip
 
 

@@ -31,6 +31,7 @@ async def set_vcpus(guest: Guest, order: SetVcpus) -> Event:
     before: set[int] | None = None
     try:
         await guest.learn_slots()
+        await guest.need_agent()
         before = {c.id for c in await guest.agent.cpus() if c.online}
         await _check(guest, wanted, before)
         await _plug(guest, wanted)
@@ -50,10 +51,11 @@ async def removal_blockers(
 ) -> tuple[tuple[int, str], ...] | None:
     """Why the CPUs of *leaving* cannot be taken from the guest (R11), None: cannot be known."""
     try:
+        await guest.need_agent()
         online = {c.id for c in await guest.agent.cpus() if c.online}
         report = await guest.agent.run(["/bin/sh", "-c", vcpus.PROBE])
         return vcpus.blockers(report, online, leaving & online)
-    except (AgentSilent, AgentRefused, ValueError):
+    except (AgentSilent, AgentRefused, Refused, NoAnswer, ValueError):
         return None
 
 

@@ -179,8 +179,10 @@ class QemuDriver:
 
     async def _shut_down(self, uuid: str) -> None:
         try:
-            await self._guest(uuid).agent.shut_down()
-        except (AgentSilent, AgentRefused, LodomError) as e:
+            guest = self._guest(uuid)
+            await guest.need_agent()
+            await guest.agent.shut_down()
+        except (AgentSilent, AgentRefused, qmp.NoAnswer, qmp.Refused, StepFailed) as e:
             self._post(ev.GuestRefused(uuid, "shutdown", str(e)))
 
     async def _set_vcpus(self, effect: do.SetVcpus) -> None:

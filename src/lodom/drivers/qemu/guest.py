@@ -12,7 +12,7 @@ import structlog
 from lodom.core import events as ev
 from lodom.core.fsm import Event
 from lodom.drivers.qemu import qmp, translate
-from lodom.drivers.qemu.agent import Agent
+from lodom.drivers.qemu.agent import Agent, AgentSilent
 from lodom.drivers.qemu.process import Process
 from lodom.drivers.qemu.settings import Settings
 
@@ -50,6 +50,8 @@ class Guest:
         """One change of its virtual CPUs at a time."""
         self.answers = False
         self._session: qmp.Session | None = None
+        self._attached = asyncio.Event()
+        """Set while there is a session, and for ever when there will be none."""
         self._pulse = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -62,10 +64,16 @@ class Guest:
         *,
         deadline: float | None = None,
     ) -> Any:
-        """As ``qmp.Session.execute``; ``NoAnswer`` also while there is no session."""
+        """As ``qmp.Session.execute``; a lost session may come back within the deadline."""
+        limit = self.settings.answer_s if deadline is None else deadline
+        try:
+            async with asyncio.timeout(limit):
+                await self._attached.wait()
+        except TimeoutError:
+            raise qmp.NoAnswer(f"{command}: the process does not answer") from None
         if self._session is None:
-            raise qmp.NoAnswer(f"{command}: the process does not answer")
-        return await self._session.execute(command, arguments, deadline=deadline)
+            raise qmp.NoAnswer(f"{command}: the process has ended")
+        return await self._session.execute(command, arguments, deadline=limit)
 
     async def run_state(self) -> str:
         """QEMU's run state.
@@ -74,6 +82,17 @@ class Guest:
             qmp.NoAnswer: it does not say.
         """
         return str((await self.execute("query-status"))["status"])
+
+    async def need_agent(self) -> None:
+        """Nothing, if a program in the guest has the agent's port open.
+
+        Raises:
+            AgentSilent: none has, so that nobody waits for its answer.
+            qmp.Refused, qmp.NoAnswer: as ``execute``.
+        """
+        ports = await self.execute("query-chardev")
+        if not any(p["label"] == "agent" and p["frontend-open"] for p in ports):
+            raise AgentSilent("no guest agent answers")
 
     async def stirred(self, limit: float) -> None:
         """Wait for the next QMP event, *limit* seconds at most."""
@@ -104,6 +123,7 @@ class Guest:
     def attach(self, session: qmp.Session) -> None:
         """Use *session* from now on."""
         self._session = session
+        self._attached.set()
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run *work* until it ends or the guest is dropped; its failure is logged."""
@@ -129,6 +149,7 @@ class Guest:
                 await self._hang_up()
             if not await self.process.wait_gone(_LEAVING_S):
                 await self._reconnect()
+        self._attached.set()
 
     async def _reconnect(self) -> None:
         """One try at a new session; what happened meanwhile is read off the run state."""
@@ -137,7 +158,7 @@ class Guest:
             if pid != self.process.pid:
                 sock.close()
                 raise OSError("another process listens there")
-            self._session = await qmp.Session.open(sock, answer_s=self.settings.answer_s)
+            self.attach(await qmp.Session.open(sock, answer_s=self.settings.answer_s))
             await self.learn_slots()
             state = await self.run_state()
         except (OSError, qmp.NoAnswer, qmp.Refused) as e:
@@ -153,6 +174,7 @@ class Guest:
 
     async def _hang_up(self) -> None:
         session, self._session = self._session, None
+        self._attached.clear()
         if session is not None:
             await session.close()
 
@@ -190,3 +212,4 @@ class Guest:
         await asyncio.gather(*others, return_exceptions=True)
         self.agent.close()
         await self._hang_up()
+        self._attached.set()

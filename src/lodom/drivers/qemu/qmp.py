@@ -59,7 +59,8 @@ class Session:
         listener = EventListener()
         client.register_listener(listener)
         try:
-            await asyncio.wait_for(client.connect(sock), answer_s)
+            async with asyncio.timeout(answer_s):
+                await client.connect(sock)
         except (QMPError, OSError, TimeoutError) as e:
             sock.close()
             raise NoAnswer(f"no greeting: {e}") from e
@@ -80,7 +81,9 @@ class Session:
         """
         limit = self._answer_s if deadline is None else deadline
         try:
-            return await asyncio.wait_for(self._client.execute(command, arguments), limit)
+            # Not wait_for: before Python 3.12 that can lose a cancellation.
+            async with asyncio.timeout(limit):
+                return await self._client.execute(command, arguments)
         except ExecuteError as e:
             raise Refused(str(e)) from e
         except TimeoutError as e:
@@ -113,4 +116,5 @@ class Session:
             return
         # How it broke does not matter any more.
         with suppress(QMPError, OSError, EOFError, TimeoutError):
-            await asyncio.wait_for(self._client.disconnect(), self._answer_s)
+            async with asyncio.timeout(self._answer_s):
+                await self._client.disconnect()

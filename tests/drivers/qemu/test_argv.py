@@ -1,0 +1,143 @@
+"""The command line as a pure function of the specification."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from sides import MIB, SPEC
+
+from lodom.core.errors import NotSupported
+from lodom.core.model.domain import Block
+from lodom.core.model.guest import GuestDisk, GuestNic, GuestSpec
+from lodom.drivers.qemu.argv import Image, Launch, Paths, arguments
+from lodom.drivers.qemu.settings import Settings
+
+PATHS = Paths("/run/q", "/run/a", "/run/c", "/log/c,1")
+DISKS = (GuestDisk("vdisk0", 0, "/d0"), GuestDisk("a-name-longer-than-20-letters", 9, "/d9", True))
+NICS = (GuestNic("vnet0", 3, "00:14:4f:f8:00:01", "vsw0", mtu=9000),)
+
+
+def command(spec: GuestSpec, settings: Settings | None = None, **launch: object) -> list[str]:
+    image = Image({"driver": "file", "filename": "/d"})
+    start = Launch(
+        home="home",
+        paths=PATHS,
+        backing=[("/pool", b.pa) for b in sorted(spec.blocks)],
+        images=[image] * len(spec.disks),
+        taps=[7 + i for i in range(len(spec.nics))],
+    )
+    return arguments(spec, replace(start, **launch), settings or Settings())
+
+
+def values(args: list[str], option: str) -> list[str]:
+    return [args[i + 1] for i, arg in enumerate(args) if arg == option]
+
+
+def devices(args: list[str]) -> dict[str, dict[str, object]]:
+    found = [json.loads(v) for v in values(args, "-device")]
+    return {str(d.get("id", d["driver"])): d for d in found}
+
+
+def test_always_starts_stopped():
+    """HANDOVER: QEMU is always started stopped, at boot too; the guest has its own will."""
+    for args in (command(SPEC), command(SPEC, incoming=True)):
+        assert "-S" in args
+        assert values(args, "-action") == ["reboot=reset,shutdown=pause,panic=pause"]
+    assert values(command(SPEC, incoming=True), "-incoming") == ["defer"]
+
+
+def test_blocks_lie_in_the_order_of_their_real_addresses():
+    """Guest-physical addresses are a function of the sorted block list alone (DESIGN, RA)."""
+    blocks = (Block(0x20000000, 0, 64 * MIB), Block(0x8000000, 128 * MIB, 32 * MIB))
+    args = command(replace(SPEC, blocks=blocks))
+    objects = [json.loads(v) for v in values(args, "-object")]
+    assert [(o["id"], o["offset"], o["size"]) for o in objects] == [
+        ("m0", 128 * MIB, 32 * MIB),
+        ("m1", 0, 64 * MIB),
+    ]
+    assert values(args, "-numa") == ["node,nodeid=0,cpus=0-3,memdev=m0", "node,nodeid=1,memdev=m1"]
+    assert values(args, "-m") == ["size=98304k"]
+
+
+def test_a_device_keeps_its_place_whatever_else_there_is():
+    """A disk's or nic's PCI address depends on its index only."""
+    alone = devices(command(replace(SPEC, disks=DISKS[1:])))
+    together = devices(command(replace(SPEC, disks=DISKS, nics=NICS)))
+    for name in ("disk-port9", "disk9-dev"):
+        assert alone[name] == together[name]
+    ports = [d for d in together.values() if d["driver"] == "pcie-root-port"]
+    assert len({d["addr"] for d in ports}) == len({d["chassis"] for d in ports}) == len(ports)
+    # Functions behind an absent function 0 are invisible to the guest.
+    assert {str(d["addr"]).split(".")[0] + ".0x0" for d in ports} <= {d["addr"] for d in ports}
+
+
+def test_an_index_without_a_place_is_refused():
+    with pytest.raises(NotSupported, match="disk 64"):
+        command(replace(SPEC, disks=(GuestDisk("d", 64, "/d"),)))
+
+
+def test_disks_are_locked_raw_and_as_writable_as_asked():
+    args = command(replace(SPEC, disks=DISKS))
+    nodes = {n["node-name"]: n for n in map(json.loads, values(args, "-blockdev"))}
+    assert nodes["disk9"]["driver"] == "raw"
+    assert (nodes["disk9"]["read-only"], nodes["disk0-file"]["read-only"]) == (True, False)
+    assert devices(args)["disk9-dev"]["serial"] == "a-name-longer-than-2"
+
+
+def test_nics_get_their_tap_by_descriptor():
+    args = command(replace(SPEC, nics=NICS))
+    assert values(args, "-netdev") == ["tap,id=nic3,fd=7,vhost=off"]
+    nic = devices(args)["nic3-dev"]
+    assert (nic["mac"], nic["host_mtu"]) == ("00:14:4f:f8:00:01", 9000)
+
+
+def test_plugged_slots_are_there_from_the_start():
+    """A target has exactly the slots of its source; with NUMA they name node 0."""
+    args = command(replace(SPEC, plugged=(0, 1, 2)))
+    assert values(args, "-smp") == ["cpus=2,maxcpus=4,sockets=1,cores=4,threads=1"]
+    assert devices(args)["cpu2"] == {
+        "driver": "Westmere-v1-x86_64-cpu",
+        "id": "cpu2",
+        "socket-id": 0,
+        "core-id": 2,
+        "thread-id": 0,
+        "node-id": 0,
+    }
+
+
+def test_privileges_are_given_up():
+    """A user of its own; elevateprivileges=deny would kill QEMU in its own setuid."""
+    args = command(SPEC, user=64001)
+    assert values(args, "-run-with") == ["user=64001:64001"]
+    assert "elevateprivileges" not in values(args, "-sandbox")[0]
+    assert values(command(SPEC, user=64001, old_runas=True), "-runas") == ["64001:64001"]
+    assert "elevateprivileges=deny" in values(command(SPEC), "-sandbox")[0]
+
+
+def test_commas_do_not_make_options():
+    args = command(replace(SPEC, name="a,debug-threads=off"), home="x,process=y")
+    [name] = values(args, "-name")
+    assert name == "guest=x,,process=y,process=lodom-a,,debug-threads=off,debug-threads=on"
+    assert any("logfile=/log/c,,1," in v for v in values(args, "-chardev"))
+
+
+def test_crypto_devices_stay_behind_in_a_migration():
+    """They cannot move; each sits on a root port, so that it can be unplugged."""
+    spec = replace(SPEC, crypto=2)
+    assert devices(command(spec))["crypto1-dev"]["bus"] == "crypto-port1"
+    assert not any("crypto" in name for name in devices(command(spec, incoming=True)))
+
+
+def test_only_configured_firmware():
+    spec = replace(SPEC, firmware="uefi")
+    with pytest.raises(NotSupported, match="firmware uefi"):
+        command(spec)
+    args = command(spec, Settings(firmware={"uefi": "/OVMF.fd"}))
+    assert values(args, "-bios") == ["/OVMF.fd"]
+
+
+def test_direct_boot():
+    args = command(replace(SPEC, kernel="/k", initrd="/i", kernel_args="quiet"))
+    assert [values(args, o) for o in ("-kernel", "-initrd", "-append")] == [
+        ["/k"], ["/i"], ["quiet"],
+    ]  # fmt: skip

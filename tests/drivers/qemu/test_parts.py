@@ -1,0 +1,174 @@
+"""Images, processes, users, the agent's protocol, the choice of what to run."""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lodom.core.errors import NotSupported, StepFailed
+from lodom.core.model.guest import GuestDisk
+from lodom.drivers.qemu import images, launch, probe, process
+from lodom.drivers.qemu.agent import Agent, AgentRefused, AgentSilent
+
+QCOW2 = b"QFI\xfb" + bytes(508)
+
+
+def image(path: Path, content: bytes) -> GuestDisk:
+    path.write_bytes(content)
+    return GuestDisk("d", 0, str(path))
+
+
+def test_a_raw_image_is_never_taken_for_qcow2(tmp_path):
+    """A guest that writes a qcow2 header into its raw disk gains nothing."""
+    assert images.inspect(image(tmp_path / "disk.img", QCOW2)).format == "raw"
+    assert images.inspect(image(tmp_path / "disk.qcow2", QCOW2)).format == "qcow2"
+    with pytest.raises(StepFailed, match="says qcow2"):
+        images.inspect(image(tmp_path / "raw.qcow2", bytes(512)))
+
+
+def test_back_ends_that_are_no_files(tmp_path):
+    node = images.inspect(GuestDisk("d", 0, "nbd://host:1/a%20b")).protocol
+    server = {"type": "inet", "host": "host", "port": "1"}
+    assert node == {"driver": "nbd", "server": server, "export": "a b"}
+    node = images.inspect(GuestDisk("d", 0, "nbd+unix:///e?socket=/s")).protocol
+    assert node["server"] == {"type": "unix", "path": "/s"}
+    with pytest.raises(NotSupported):
+        images.inspect(GuestDisk("d", 0, "http://host/image"))
+    with pytest.raises(StepFailed, match="No such file"):
+        images.inspect(GuestDisk("d", 0, str(tmp_path / "none")))
+
+
+def test_a_guest_keeps_its_user_unless_taken():
+    users = range(100, 103)
+    first = launch.user_for("uuid", users, ())
+    assert launch.user_for("uuid", users, ()) == first
+    assert launch.user_for("uuid", users, {first}) in set(users) - {first}
+    assert launch.user_for("uuid", None, ()) is None
+    with pytest.raises(StepFailed, match="all of the range"):
+        launch.user_for("uuid", users, set(users))
+
+
+def test_a_process_is_watched_to_its_end(tmp_path):
+    """Started in a session of its own, killed and reaped through the pidfd."""
+
+    async def story() -> None:
+        child = process.spawn(["sleep", "1000"], log=tmp_path / "log", pass_fds=())
+        assert os.getsid(child.pid) == child.pid
+        assert child.started == process.start_time(child.pid)
+        assert not await child.wait_gone(0.01)
+        child.kill()
+        assert await child.wait_gone(10)
+        child.kill()  # no harm
+        assert not Path(f"/proc/{child.pid}").exists()
+        with pytest.raises(ProcessLookupError):
+            process.Process(child.pid)
+
+    asyncio.run(story())
+
+
+def test_versioned_machine_types_only():
+    machines = [
+        {"name": "q35"},
+        {"name": "pc-q35-10.0"},
+        {"name": "pc-q35-8.2", "deprecated": False},
+        {"name": "pc-q35-2.4", "deprecated": True},
+        {"name": "pc-i440fx-8.2"},
+    ]
+    assert probe.versioned(machines) == ("pc-q35-8.2", "pc-q35-10.0")
+
+
+def test_the_best_model_without_a_gap():
+    def model(name: str, *missing: str) -> dict[str, object]:
+        return {"name": name, "unavailable-features": list(missing)}
+
+    assert probe.choose_model([model("EPYC-v1", "sha-ni"), model("Nehalem-v1")]) == "Nehalem-v1"
+    assert probe.choose_model([]) == "qemu64-v1"
+    props = {"sse2": True, "avx": False, "sse4_1": True, "family": 6}
+    assert probe.features(props) == ("sse2",)
+
+
+# -- the agent ----------------------------------------------------------------------------------
+
+Answer = Callable[[dict[str, object]], bytes]
+
+
+def ask(folder: Path, answer: Answer, talk: Callable[[Agent], object]) -> None:
+    """Run *talk* against an agent that gives *answer* to each question after the first sync."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            question = json.loads(line.lstrip(b"\xff"))
+            if question["execute"] == "guest-sync-delimited":
+                # Old answers, the mark, then ours: what a guest that was interrupted sends.
+                token = question["arguments"]["id"]
+                writer.write(b'{"return": "old"}\n\xff{"return": 1}\n')
+                writer.write(b"\xff" + json.dumps({"return": token}).encode() + b"\n")
+            else:
+                writer.write(answer(question))
+            await writer.drain()
+
+    async def story() -> None:
+        server = await asyncio.start_unix_server(serve, folder / "agent")
+        agent = Agent(folder / "agent")
+        try:
+            await talk(agent)
+        finally:
+            agent.close()
+            server.close()
+
+    asyncio.run(story())
+
+
+def test_the_agent_is_asked_one_by_one(tmp_path):
+    """Questions at the same time do not mix; old answers are dropped."""
+
+    def echo(question: dict[str, object]) -> bytes:
+        return json.dumps({"return": question["arguments"]["n"]}).encode() + b"\n"
+
+    async def talk(agent: Agent) -> None:
+        answers = await asyncio.gather(*(agent.ask("x", {"n": n}) for n in range(5)))
+        assert answers == list(range(5))
+
+    ask(tmp_path, echo, talk)
+
+
+def test_a_late_answer_is_not_the_next_one(tmp_path):
+    """After a deadline the next question begins anew with a sync."""
+    answers = iter([b"", b'{"return": "second"}\n'])
+
+    async def talk(agent: Agent) -> None:
+        with pytest.raises(AgentSilent):
+            await agent.ask("first", deadline=0.1)
+        assert await agent.ask("second") == "second"
+
+    ask(tmp_path, lambda _: next(answers), talk)
+
+
+def test_the_agent_says_no(tmp_path):
+    error = b'{"error": {"class": "CommandNotFound", "desc": "guest-exec is disabled"}}\n'
+
+    async def talk(agent: Agent) -> None:
+        with pytest.raises(AgentRefused, match="guest-exec is disabled"):
+            await agent.run(["/bin/sh"])
+        assert await agent.ping()
+
+    ask(tmp_path, lambda _: error, talk)
+
+
+@pytest.mark.parametrize("nonsense", [b"[]\n", b"{\n", b'{"return": [{"online": 1}]}\n'])
+def test_nonsense_from_the_guest_is_no_crash(tmp_path, nonsense):
+    async def talk(agent: Agent) -> None:
+        with pytest.raises((AgentSilent, AgentRefused)):
+            await agent.cpus()
+
+    ask(tmp_path, lambda _: nonsense, talk)
+
+
+def test_no_socket_no_agent(tmp_path):
+    async def story() -> None:
+        assert not await Agent(tmp_path / "none").ping()
+
+    asyncio.run(story())
