@@ -99,11 +99,17 @@ class Loop:
             await self._enact(self.engine.recover(found))
             self.recovered.set()
             while True:
-                await self._handle(await self._events.get())
+                event = await self._events.get()
+                try:
+                    await self._handle(event)
+                except JournalConflict as conflict:
+                    # Somebody else writes this journal: to go on could run a domain twice.
+                    _log.critical("journal conflict; ldmd stops", reason=str(conflict))
+                    raise
 
     async def _handle(self, event: Event) -> None:
         before = self.engine.inventory
-        _log.debug("event", event=repr(event))
+        _log.debug("event", what=repr(event))
         try:
             batch = self.engine.handle(event)
         except UnexpectedEvent as unexpected:
@@ -111,7 +117,7 @@ class Loop:
             self.engine.inventory = before
             return
         except Exception as bug:
-            _log.exception("engine crashed", event=type(event).__name__)
+            _log.exception("engine crashed", on=type(event).__name__)
             self.engine.inventory = before
             if request := getattr(event, "request", None):
                 self._answer(request, {"error": Unexpected(detail=f"{type(bug).__name__}: {bug}")})
@@ -150,7 +156,7 @@ class Loop:
 
     def _do(self, effects: tuple[Effect, ...]) -> None:
         for effect in effects:
-            _log.debug("effect", effect=repr(effect))
+            _log.debug("effect", what=repr(effect))
             match effect:
                 case do.Reply(request, result):
                     self._answer(request, {"result": dict(result)})

@@ -136,7 +136,7 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
     host = Host(machine, pool)
     loop: Loop
 
-    accelerator, why = await verdict(settings.host.accelerator, settings.host.state_dir)
+    accelerator = await verdict(settings.host.state_dir, settings.host.accelerator)
     driver = QemuDriver(
         run_dir=settings.host.run_dir,
         log_dir=settings.host.log_dir,
@@ -146,8 +146,8 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
         may_run=lambda uuid, epoch: may_run(store.ownership(), uuid, epoch, store.instance),
         post=lambda event: loop.post(event),
         settings=Settings(
-            accelerator=accelerator,
-            accelerator_reason=why,
+            accelerator=accelerator.accelerator,
+            accelerator_reason=accelerator.reason,
             listen=settings.migration.stream_address or settings.migration.address or "0.0.0.0",  # noqa: S104 - the pre-shared key guards it
             users=GUEST_USERS if os.geteuid() == 0 else None,
             service_cpus=_service_cpus(inventory),
