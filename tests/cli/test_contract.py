@@ -32,6 +32,8 @@ async def submit(_user: str, verb: str, arguments: dict[str, Any]) -> AsyncItera
         yield {"progress": {"phase": "copying"}}
         finding = Finding("R18", Severity.BLOCKER, "Unable", "", "target")
         raise MigrationRefused(name="ldg1", findings=(finding,))
+    if verb == "bind-domain":
+        await asyncio.Event().wait()
     yield {"progress": {"phase": "one"}}
     yield {"progress": {"phase": "two", "filler": "x" * 100_000}}
     yield {"result": {"verb": verb, **arguments}}
@@ -85,4 +87,4 @@ def test_reader_may_not_write() -> None:
 @pytest.mark.usefixtures("server")
 def test_silence_is_bounded_when_asked() -> None:
     with pytest.raises(Lost, match="timed out"):
-        call("list-domain", {}, timeout_s=1e-6)
+        call("bind-domain", {}, timeout_s=0.1)

@@ -190,6 +190,16 @@ def test_progress_in_words() -> None:
     assert (percent({}), figures({})) == (0, "")
 
 
+def test_progress_is_drawn_on_a_terminal_and_wiped_off(ldmd: StubLdmd, password_file: str) -> None:
+    event = {"phase": "copying", "total": 100 << 20, "remaining": 25 << 20}
+    answers = [{"progress": event}, {"result": {"numbers": {}}}]
+    ldmd.answers = lambda _verb, _arguments: iter(answers)
+    terminal = Terminal("migrate-domain", "-p", password_file, "ldg1", "t2")
+    assert terminal.end() == 0
+    for word in ("ldg1 -> t2", "transfer", "75%", "25 MB left"):
+        assert word in terminal.seen
+
+
 class Terminal:
     """``ldm`` on a terminal of its own."""
 

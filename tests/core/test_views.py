@@ -76,6 +76,13 @@ def test_bound_figures_are_what_was_given_else_what_was_asked() -> None:
     assert (asked["vcpus"], asked["memory"], asked["uptime"]) == (2, 64 * MIB, None)
 
 
+def test_control_domain_has_run_since_the_boot() -> None:
+    live = Live(now=100, booted=30)
+    assert (
+        view("list-domain", {"ldoms": ["primary"]}, INVENTORY, live)["domains"][0]["uptime"] == 70
+    )
+
+
 def test_a_port_that_was_asked_for_shows_before_binding() -> None:
     asked = replace(GUEST, bindings=None, constraints=Constraints(console=Console(port=5007)))
     inventory = INVENTORY.with_domain(asked)

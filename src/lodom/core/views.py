@@ -44,6 +44,8 @@ class Live:
     """What only adapters and the engine know.  Domains are named by UUID; load is in percent."""
 
     now: int = 0
+    booted: int = 0
+    """Wall clock at the machine's boot: the control domain has run since then."""
     load: Mapping[str, float] = field(default_factory=dict)
     vcpu_load: Mapping[tuple[str, int], float] = field(default_factory=dict)
     moving: Mapping[str, Moving] = field(default_factory=dict)
@@ -94,7 +96,7 @@ def domain(d: Domain, inventory: Inventory, live: Live) -> Document:
         "vcpus": len(bindings.vcpus) if bindings else d.constraints.vcpu,
         "memory": sum(b.size for b in bindings.blocks) if bindings else d.constraints.memory,
         "util": live.load.get(d.uuid, 0.0) if _runs(d) else None,
-        "uptime": max(live.now - d.running_since, 0) if _runs(d) and d.running_since else None,
+        "uptime": _uptime(d, live),
         "softstate": _softstate(d),
         "mac": d.mac,
         "hostid": _hex(d.hostid),
@@ -128,6 +130,11 @@ def domain(d: Domain, inventory: Inventory, live: Live) -> Document:
 
 def _runs(d: Domain) -> bool:
     return d.state in (State.ACTIVE, State.STOPPING, State.SUSPENDED)
+
+
+def _uptime(d: Domain, live: Live) -> int | None:
+    since = d.running_since or (live.booted if d.control else 0)
+    return max(live.now - since, 0) if _runs(d) and since else None
 
 
 def _hex(address: int) -> str:
