@@ -2,6 +2,7 @@
 # Make a bare Debian or Ubuntu machine ready for Lodom, and undo that.
 #
 #   tools/setup.sh [--yes]            say what is missing, ask once, install it
+#   tools/setup.sh --debian           also what guest/debian.sh needs
 #   tools/setup.sh --check            only say it; status 1 when something is missing
 #   tools/setup.sh --remove [--yes]   take away what was installed here, and nothing else
 #
@@ -19,13 +20,16 @@ setup() (
     cd "$SETUP_ROOT"
     export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C
     yes='' action=install
+    packages=(python3 python3-venv qemu-system-x86 qemu-utils iproute2 nftables cpio kmod gcc
+        libc6-dev xz-utils zstd)
     [ "${CI:-}" != true ] || yes=1
     for option; do
         case $option in
         --yes) yes=1 ;;
+        --debian) packages+=(debootstrap fdisk e2fsprogs genisoimage) ;;
         --check) action=check ;;
         --remove) action=remove ;;
-        *) _setup_fail "unknown option $option; known: --yes, --check, --remove" ;;
+        *) _setup_fail "unknown option $option; known: --yes, --debian, --check, --remove" ;;
         esac
     done
     mkdir -p build
@@ -54,7 +58,9 @@ _setup_has() {
     qemu-utils) command -v qemu-img ;;
     iproute2) command -v ip ;;
     nftables) command -v nft ;;
-    cpio | gcc | zstd) command -v "$1" ;;
+    cpio | gcc | zstd | debootstrap | genisoimage) command -v "$1" ;;
+    fdisk) command -v sfdisk ;;
+    e2fsprogs) command -v mkfs.ext4 ;;
     kmod) command -v modprobe ;;
     libc6-dev) [ -e /usr/include/stdio.h ] ;;
     xz-utils) command -v xz ;;
@@ -70,8 +76,7 @@ _setup_qemu_new_enough() {
 _setup_look() { # fills the arrays present and missing
     local package
     present=() missing=()
-    for package in python3 python3-venv qemu-system-x86 qemu-utils iproute2 nftables cpio kmod gcc \
-        libc6-dev xz-utils zstd; do
+    for package in "${packages[@]}"; do
         if _setup_has "$package"; then present+=("$package"); else missing+=("$package"); fi
     done
 }
@@ -250,11 +255,11 @@ _setup_check() {
 }
 
 _setup_remove() {
-    local packages sources extra
+    local sources extra
     touch "$SETUP_RECORD"
     mapfile -t packages < <(sed -n 's/^package //p' "$SETUP_RECORD" | sort | comm -12 - <(_setup_installed))
     mapfile -t sources < <(sed -n 's/^source //p' "$SETUP_RECORD")
-    echo "To remove: ${sources[*]} .venv build/guest"
+    echo "To remove: ${sources[*]} .venv build/guest build/debian"
     if [ ${#packages[@]} -gt 0 ]; then
         echo "To remove, packages installed here: ${packages[*]}"
         [ "$(id -u)" = 0 ] || _setup_fail "only root can remove packages: run it as root"
@@ -266,7 +271,7 @@ _setup_remove() {
     [ ${#packages[@]} -eq 0 ] || _setup_apt purge --yes "${packages[@]}" ||
         _setup_fail "apt-get could not remove the packages; the reason is at the end of build/setup.log"
     rm -f "${sources[@]}"
-    rm -rf .venv build/guest "$SETUP_RECORD"
+    rm -rf .venv build/guest build/debian "$SETUP_RECORD"
     echo "Removed."
 }
 
