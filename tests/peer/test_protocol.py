@@ -74,7 +74,7 @@ def test_ask_needs_a_login(tmp_path):
 
     async def run():
         async with world(tmp_path) as w:
-            with pytest.raises(PeerDenied):
+            with pytest.raises(PeerRefused, match="the login is over, or there was none"):
                 await w.client.ask("check", {}, *w.at)
             assert w.hooks.asked == []
             await w.client.login("admin", "pass:wörd", *w.at)
@@ -87,16 +87,16 @@ def test_ask_needs_a_login(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("user", "password"), [("admin", "wrong"), ("nobody", "x"), ("viewer", "look"), ("", "")]
+    ("user", "password"), [("admin", "wrong"), ("nobody", "x"), ("viewer", "look"), ("admin", "")]
 )
 def test_wrong_users_are_denied(tmp_path, user, password):
-    """Wrong password, unknown user, a user with the read role only, nobody at all."""
+    """Wrong password, unknown user, a user with the read role only, no password."""
 
     async def run():
         async with world(tmp_path) as w:
             with pytest.raises(PeerDenied):
                 await w.client.login(user, password, *w.at)
-            with pytest.raises(PeerDenied):
+            with pytest.raises(PeerRefused, match="the login is over, or there was none"):
                 await w.client.ask("check", {}, *w.at)
 
     asyncio.run(run())
@@ -108,7 +108,7 @@ def test_a_trusted_certificate_replaces_the_password(tmp_path):
     async def run():
         target_trust = Trust(tmp_path / "accepted-by-target")
         async with world(tmp_path, trusts_key=target_trust.knows_key) as w:
-            with pytest.raises(PeerDenied):
+            with pytest.raises(PeerRefused, match="does not trust the certificate"):
                 await w.client.login("", "", *w.at)
             target_trust.accept("source", w.source_id.certificate)
             await w.client.login("", "", *w.at)
@@ -123,7 +123,7 @@ def test_a_login_ends(tmp_path):
     async def run():
         async with world(tmp_path, login_s=0.0) as w:
             await w.client.login("admin", "pass:wörd", *w.at)
-            with pytest.raises(PeerDenied):
+            with pytest.raises(PeerRefused, match="the login is over, or there was none"):
                 await w.client.ask("check", {}, *w.at)
 
     asyncio.run(run())
@@ -227,6 +227,27 @@ def test_letters_are_kept_until_the_next_is_asked_for(tmp_path):
     asyncio.run(run())
 
 
+def test_accepting_a_new_certificate_does_not_end_a_reader(tmp_path):
+    """The connection under a waiting mailbox goes away with the old trust; the reader does not."""
+
+    async def run():
+        async with world(tmp_path) as w:
+            await w.client.login("admin", "pass:wörd", *w.at)
+            w.hooks.looked_up.clear()
+            letters = w.client.mailbox(MIGRATION, *w.at)
+            waiting = asyncio.ensure_future(anext(letters))
+            await w.hooks.looked_up.wait()
+            w.trust.accept(HOST, identity(tmp_path, "other").certificate, w.server.port)
+            with pytest.raises(PeerUntrusted):
+                await w.client.hello(*w.at)
+            w.trust.accept(HOST, w.target_id.certificate, w.server.port)
+            w.server.post_to_mailbox(MIGRATION, codec.encode(Stands()))
+            assert await waiting == Stands()
+            await letters.aclose()
+
+    asyncio.run(run())
+
+
 def test_a_target_that_forgot_says_so(tmp_path):
     """Restarted without its journal, the target is neither a yes nor a no."""
 
@@ -256,7 +277,7 @@ def test_another_machine_cannot_speak_for_a_migration(tmp_path):
             thief = PeerClient(identity(tmp_path, "thief"), w.trust, pauses=(0.01,))
             try:
                 await thief.login("admin", "pass:wörd", *w.at)
-                with pytest.raises(PeerDenied):
+                with pytest.raises(PeerRefused, match="belongs to another machine"):
                     await thief.send(MIGRATION, Cede(epoch=9), *w.at)
                 assert w.hooks.taken.empty()
             finally:

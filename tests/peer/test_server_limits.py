@@ -9,6 +9,7 @@ import pytest
 from peer_worlds import HOST, MIGRATION, world
 
 from lodom.peer import signature
+from lodom.peer.listener import FIRST_REQUEST_S
 from lodom.peer.server import LARGE, SMALL
 
 
@@ -121,5 +122,20 @@ def test_stop_answers_who_waits(tmp_path):
             async with asyncio.timeout(5):
                 await w.server.stop()
                 assert (await waiting).json()["messages"] == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.long
+def test_a_silent_connection_is_dropped(tmp_path):
+    """Whoever connects and says nothing does not keep the connection."""
+
+    async def run():
+        async with world(tmp_path) as w:
+            reader, writer = await asyncio.open_connection(*w.at, ssl=w.trust.context(*w.at))
+            writer.write(b"POST /peer/v1/hello HTTP/1.1\r\n")
+            async with asyncio.timeout(FIRST_REQUEST_S + 5):
+                assert await reader.read() == b""
+            writer.close()
 
     asyncio.run(run())

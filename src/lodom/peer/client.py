@@ -115,7 +115,8 @@ class PeerClient:
 
         Raises:
             PeerDenied: wrong user or password, or the user lacks the write role there.
-            PeerUnreachable, PeerUntrusted, PeerTooOld, PeerRefused: see ``core.errors``.
+            PeerRefused: no password was given and the certificate is not trusted there.
+            PeerUnreachable, PeerUntrusted, PeerTooOld: see ``core.errors``.
         """
         body = {"user": user, "password": password}
         await self._signed(host, port, "POST", "/peer/v1/login", body, LOGIN_S)
@@ -132,8 +133,7 @@ class PeerClient:
         """The peer's answer to a question; needs a login.  *deadline* in seconds.
 
         Raises:
-            PeerDenied: the login is over, or there was none.
-            PeerRefused: the peer's own words.
+            PeerRefused: the peer's own words; that there is no login (any more) among them.
             PeerUnreachable, PeerUntrusted, PeerTooOld: see ``core.errors``.
         """
         words = {"kind": kind, "body": body}
@@ -145,8 +145,8 @@ class PeerClient:
 
         Raises:
             PeerForgot: the peer has no record of the migration, and this machine no login there.
-            PeerDenied: the peer knows the migration as another machine's.
-            PeerUnreachable, PeerUntrusted, PeerTooOld, PeerRefused: see ``core.errors``.
+            PeerRefused: the peer knows the migration as another machine's.
+            PeerUnreachable, PeerUntrusted, PeerTooOld: see ``core.errors``.
         """
         path = f"/peer/v1/migrations/{migration}/messages"
         words = {"message": codec.encode(message)}
@@ -214,8 +214,8 @@ class PeerClient:
         headers: dict[str, str] | None = None,
         deadline: float = ANSWER_S,
     ) -> httpx.Response:
-        link = await self._link(host, port)
         for last in (False, True):
+            link = await self._link(host, port)
             try:
                 async with asyncio.timeout(CONNECT_S + deadline):
                     return await link.http.request(
@@ -226,7 +226,8 @@ class PeerClient:
                         timeout=httpx.Timeout(deadline, connect=CONNECT_S),
                     )
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
-                # A kept connection that the peer closed meanwhile; every request may be repeated.
+                # A kept connection that the peer closed meanwhile.  So a request can arrive twice;
+                # messages and questions are safe to receive twice.
                 if last:
                     raise connection_error(host, error) from error
             except httpx.ConnectError as error:
@@ -282,7 +283,7 @@ def _refusal(host: str, answer: httpx.Response, migration: str) -> LodomError:
     kind, text = body.get("kind"), str(body.get("text", f"HTTP {answer.status_code}"))
     if kind == "unknown-migration":
         return PeerForgot(host=host, migration=migration)
-    if kind in ("denied", "login"):
+    if kind == "password":
         return PeerDenied(host=host)
     return PeerRefused(host=host, reason=text)
 

@@ -180,11 +180,11 @@ class PeerServer:
             raise _Rejected(400, "malformed", "user, password: text is wanted")
         if not user and not password:
             if not self._trusts_key(key):
-                raise _Rejected(403, "denied", "the certificate of the source is not trusted")
+                raise _Rejected(403, "denied", "it does not trust the certificate of this machine")
         else:
             address = request.client.host if request.client else ""
             if WRITE not in (await self._auth.login(user, password, address) or ()):
-                raise _Rejected(403, "denied", "wrong user or password, or no write role")
+                raise _Rejected(403, "password", "wrong user or password, or no write role")
         sender = Sender(request.headers[signature.INSTANCE], key, user)
         now = time.monotonic()
         live = {k: s for k, s in self._sessions.items() if s.until > now}
