@@ -20,6 +20,7 @@ from lodom.core.migration import conduct, source, steps, target
 from lodom.core.migration.guard import refuse_while_migrating
 from lodom.core.migration.orders import (
     CheckFailed,
+    CheckTarget,
     RequestLost,
     ReserveAsked,
     TargetChecked,
@@ -45,6 +46,8 @@ class Waiting:
     """Domain UUID, ``vsw:NAME``, ``migration:ID``, ``cancel:ID`` to request."""
     scrubs: dict[str, set[Region]] = field(default_factory=dict)
     """Request to the regions whose scrubbing it awaits."""
+    checks: set[str] = field(default_factory=set)
+    """Requests whose migration is being checked."""
 
 
 class Engine:
@@ -127,6 +130,7 @@ class Engine:
             case TargetChecked():
                 return self._checked(event)
             case CheckFailed(request, error):
+                self._waiting.checks.discard(request)
                 return [do.Fail(request, error)]
             case ReserveAsked():
                 return self._reserve(event)
@@ -150,6 +154,7 @@ class Engine:
 
     def _begun(self, order: ev.CommandGiven, step: Step) -> list[Effect]:
         before, self.inventory = self.inventory, step.inventory
+        self._waiting.checks |= {e.request for e in step.effects if isinstance(e, CheckTarget)}
         if step.waits.startswith("scrub:"):
             regions = {e.region for e in step.effects if isinstance(e, do.Scrub)}
             if not regions:
@@ -186,6 +191,7 @@ class Engine:
         return []
 
     def _lost(self, request: str) -> list[Effect]:
+        self._waiting.checks.discard(request)
         for row in self.inventory.outgoing.values():
             if self._waiting.by_key.get(f"migration:{row.id}") == request:
                 del self._waiting.by_key[f"migration:{row.id}"]
@@ -245,6 +251,9 @@ class Engine:
         return []
 
     def _checked(self, event: TargetChecked) -> list[Effect]:
+        if event.request not in self._waiting.checks:
+            return []  # who asked has gone away meanwhile
+        self._waiting.checks.discard(event.request)
         outcome = conduct.begin(self.inventory, event)
         if isinstance(outcome, source.SourceMigration):
             self._waiting.by_key[f"migration:{outcome.id}"] = event.request

@@ -464,6 +464,7 @@ class MigrationRefused(LodomError):
     name: str
     verdict: str = "failed"
     findings: tuple[object, ...] = ()
+    drawing: str = ""
 
 
 @dataclass(kw_only=True, eq=False)

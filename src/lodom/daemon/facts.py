@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from lodom.core.errors import LodomError
@@ -21,10 +22,34 @@ async def backends(inventory: Inventory, domain: Domain) -> dict[str, BackendFac
     return await _probed(inventory, wanted)
 
 
-async def exported(inventory: Inventory, facts: DomainFacts) -> dict[str, BackendFacts]:
-    """The volumes of this machine that *facts* names, by ``volume@service``."""
+async def exported(
+    inventory: Inventory, facts: DomainFacts, same: Iterable[str]
+) -> dict[str, BackendFacts]:
+    """The volumes of this machine that *facts* names, by ``volume@service``.
+
+    *same*: those whose lock handshake proved that they are the source's storage.
+    """
     wanted = {f"{d.volume}@{d.service}": (d.service, d.volume) for d in facts.disks}
-    return await _probed(inventory, wanted)
+    found = await _probed(inventory, wanted)
+    return {name: replace(b, handshake=name in same) for name, b in found.items()}
+
+
+def files(inventory: Inventory, uuid: str) -> dict[str, str]:
+    """Back ends of the domain's disks that are paths of this host, by ``volume@service``."""
+    disks_of = inventory.domains[uuid].constraints.vdisks
+    return paths(inventory, [f"{d.volume}@{d.server}" for d in disks_of])
+
+
+def paths(inventory: Inventory, volumes: Iterable[str]) -> dict[str, str]:
+    """The back ends of volumes, given as ``volume@service``; those that are no path left out."""
+    found = {}
+    for name in volumes:
+        volume, _, service = name.partition("@")
+        server = inventory.vds.get(service)
+        row = server.volume(volume) if server else None
+        if row and row.backend.startswith("/"):
+            found[name] = row.backend
+    return found
 
 
 async def _probed(

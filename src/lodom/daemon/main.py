@@ -32,7 +32,6 @@ from lodom.daemon.log import set_up_log
 from lodom.daemon.loop import Loop
 from lodom.daemon.peers import Peers
 from lodom.daemon.service import Service
-from lodom.daemon.toml import ConfigInvalid
 from lodom.drivers.qemu.driver import QemuDriver
 from lodom.drivers.qemu.settings import Settings
 from lodom.grammar.table import role_of
@@ -63,7 +62,7 @@ def main() -> int:
     set_up_log(debug=arguments.debug)
     try:
         asyncio.run(_serve(config.load(arguments.config)))
-    except (ConfigInvalid, JournalUnusable, LodomError) as fault:
+    except (JournalUnusable, LodomError) as fault:
         sys.stderr.write(f"ldmd: {fault}\n")
         return 1
     except asyncio.CancelledError:

@@ -1,6 +1,7 @@
 """The daemon's dealings with other ldmds: checks, reservations, messages, mailboxes."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -13,7 +14,7 @@ from lodom.core import messages as msg
 from lodom.core.errors import InvalidValue, LodomError, PeerForgot
 from lodom.core.fsm import Event
 from lodom.core.messages import Message
-from lodom.core.migration.conduct import judged, own_facts, streams
+from lodom.core.migration.conduct import drawing, judged, own_facts, streams
 from lodom.core.migration.orders import CheckFailed, CheckTarget, ReserveAsked, TargetChecked
 from lodom.core.model.inventory import Inventory
 from lodom.core.rules.case import DomainFacts, SourceFacts
@@ -21,6 +22,7 @@ from lodom.core.rules.facts import domain_facts, source_facts
 from lodom.core.rules.form import Finding
 from lodom.daemon import facts, ids
 from lodom.drivers.qemu.driver import QemuDriver
+from lodom.host import locks
 from lodom.peer import codec
 from lodom.peer.client import PeerClient
 from lodom.peer.server import PeerServer, Sender
@@ -29,12 +31,24 @@ _log = structlog.get_logger()
 CHECK_S = 60.0
 
 
+MEMORY_RULES = frozenset({"R12", "R13", "R15", "R16", "R17", "R18"})
+
+
+class _Locks(msgspec.Struct):
+    """Body of ``locks``: which volumes show the lock of this migration?"""
+
+    migration: str
+    volumes: tuple[str, ...]
+
+
 class _Question(msgspec.Struct):
     """Body of ``check``: what the source says of itself and the domain."""
 
     domain: DomainFacts
     source: SourceFacts
     force: bool = False
+    same: tuple[str, ...] = ()
+    """Volumes whose lock handshake proved the same storage."""
 
 
 class _Request(msgspec.Struct):
@@ -46,6 +60,8 @@ class _Request(msgspec.Struct):
     source: SourceFacts
     secret: str
     force: bool = False
+    same: tuple[str, ...] = ()
+    since: int = 0
 
 
 class _Verdict(msgspec.Struct):
@@ -55,6 +71,7 @@ class _Verdict(msgspec.Struct):
     target: str
     machine: str
     streams: int
+    drawing: str = ""
 
 
 class Peers:
@@ -95,6 +112,7 @@ class Peers:
             peer = await self._client.hello(host, port)
             await self._client.login(e.user, self.passwords.pop(e.request, ""), host, port)
             question = await self._question(e)
+            question.same = await self._handshake(migration, e.uuid, host, port)
             self._questions[migration] = question
             body = msgspec.to_builtins(question)
             answer = await self._client.ask("check", body, host, port, deadline=CHECK_S)
@@ -116,6 +134,7 @@ class Peers:
                 streams=verdict.streams,
                 domain="",
                 dry_run=e.dry_run,
+                drawing=verdict.drawing,
                 now=ids.now(),
             )
         )
@@ -134,6 +153,22 @@ class Peers:
             firmware=domain.constraints.variable("firmware") or "bios",
         )
         return _Question(what, source_facts(inventory, domain, mine), e.force)
+
+    async def _handshake(self, migration: str, uuid: str, host: str, port: int) -> tuple[str, ...]:
+        """Volumes that both machines see as the same: our lock is seen there, then seen to go."""
+        paths = facts.files(self._inventory(), uuid)
+        held = {}
+        for volume, path in paths.items():
+            with suppress(OSError):
+                held[volume] = await asyncio.to_thread(locks.take_handshake, path, migration)
+        body = {"migration": migration, "volumes": list(held)}
+        try:
+            seen = await self._client.ask("locks", body, host, port)
+        finally:
+            for fd in held.values():
+                os.close(fd)
+        still = await self._client.ask("locks", body, host, port) if any(seen.values()) else {}
+        return tuple(v for v in held if seen.get(v) is True and still.get(v) is False)
 
     def address(self, host: str) -> tuple[str, int]:
         """(host, port) of ``host``, ``host#port`` or ``[v6]``; the colon is the target name's."""
@@ -170,6 +205,8 @@ class Peers:
             source=question.source,
             secret=secret,
             force=question.force,
+            same=question.same,
+            since=self._inventory().domains[message.uuid].running_since,
         )
         await self._client.ask("reserve", msgspec.to_builtins(request), host, port)
 
@@ -207,10 +244,20 @@ class Peers:
         """Judge a case (``check``) or take a reservation (``reserve``)."""
         if kind == "check":
             return await self._judge(_convert(body, _Question))
+        if kind == "locks":
+            return await self._locks(_convert(body, _Locks))
         if kind == "reserve":
             await self._take(sender, _convert(body, _Request))
             return {}
         raise InvalidValue(what="question", value=kind, why="this release does not know it")
+
+    async def _locks(self, asked: "_Locks") -> dict[str, Any]:
+        """Which of the volumes show the source's lock here."""
+        found: dict[str, bool] = {}
+        for volume, path in facts.paths(self._inventory(), asked.volumes).items():
+            with suppress(OSError):
+                found[volume] = await asyncio.to_thread(locks.see_handshake, path, asked.migration)
+        return found
 
     async def _judge(self, q: _Question) -> dict[str, Any]:
         inventory = self._inventory()
@@ -218,12 +265,19 @@ class Peers:
             inventory,
             q.domain,
             q.source,
-            backends=await facts.exported(inventory, q.domain),
+            backends=await facts.exported(inventory, q.domain, q.same),
             files=await facts.same_files(q.domain),
             force=q.force,
         )
         mine = own_facts(inventory)
-        verdict = _Verdict(found, mine.instance, mine.name, streams(q.source.machine, mine))
+        unfit = any(f.rule in MEMORY_RULES for f in found)
+        verdict = _Verdict(
+            findings=found,
+            target=mine.instance,
+            machine=mine.name,
+            streams=streams(q.source.machine, mine),
+            drawing=drawing(inventory, q.domain, q.source) if unfit else "",
+        )
         built: dict[str, Any] = msgspec.to_builtins(verdict)
         return built
 
@@ -240,8 +294,9 @@ class Peers:
                 key=sender.key,
                 domain=r.domain,
                 source=r.source,
-                backends=await facts.exported(inventory, r.domain),
+                backends=await facts.exported(inventory, r.domain, r.same),
                 files=await facts.same_files(r.domain),
+                since=r.since,
                 force=r.force,
                 now=ids.now(),
             )

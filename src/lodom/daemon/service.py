@@ -18,6 +18,7 @@ from lodom.daemon import ids
 from lodom.daemon.load import Loads
 from lodom.daemon.loop import Loop
 from lodom.daemon.peers import Peers
+from lodom.host.boot import boottime
 from lodom.peer.identity import Identity, fingerprint
 from lodom.peer.trust import Trust, read_certificate
 
@@ -128,6 +129,7 @@ class Service:
         load, vcpu_load = self._loads.percent()
         return Live(
             now=ids.now(),
+            booted=ids.now() - int(boottime()),
             load=load,
             vcpu_load=vcpu_load,
             moving=moving,

@@ -36,6 +36,7 @@ from lodom.core.rules.case import (
     SourceFacts,
 )
 from lodom.core.rules.catalogue import judge, refused
+from lodom.core.rules.drawing import draw
 from lodom.core.rules.facts import machine_facts, target_facts
 from lodom.core.rules.form import Finding, Severity
 
@@ -116,7 +117,9 @@ def begin(inventory: Inventory, event: TargetChecked) -> source.SourceMigration 
         return do.Fail(event.request, InvalidValue(what="domain", value=event.uuid, why="it went"))
     if blockers:
         verdict = "would fail if attempted" if event.dry_run else "failed"
-        refusal = MigrationRefused(name=domain.name, verdict=verdict, findings=event.findings)
+        refusal = MigrationRefused(
+            name=domain.name, verdict=verdict, findings=event.findings, drawing=event.drawing
+        )
         return do.Fail(event.request, refusal)
     if event.dry_run:
         return do.Reply(event.request, {"findings": event.findings, "domain": domain.name})
@@ -193,6 +196,12 @@ def judged(
     return judge(Case(domain, source, facts, force))
 
 
+def drawing(inventory: Inventory, domain: DomainFacts, source: SourceFacts) -> str:
+    """The map of this machine's memory for a domain that does not fit into it."""
+    facts = target_facts(inventory, domain, own_facts(inventory))
+    return draw(Case(domain, source, facts))
+
+
 # -- the target ---------------------------------------------------------------------------------
 
 
@@ -244,6 +253,7 @@ def admit(
         spec=guest_spec(inventory, made, like=like) if message.live else None,
         grow=whole and len(vcpus) > 1,
         began=event.now,
+        since=event.since,
     )
     return inventory, row
 
@@ -310,7 +320,7 @@ def _adopt(inventory: Inventory, uuid: str, how: str) -> tuple[Inventory, Effect
     if how == "gone":
         return life.launch(inventory, d)
     row = next(r for r in inventory.incoming.values() if r.uuid == uuid)
-    d = replace(d, state=State.ACTIVE, running_since=row.began)
+    d = replace(d, state=State.ACTIVE, running_since=row.since or row.began)
     bound = d.bound
     to_do = bound.cpu_dr_off or bool(bound.held)
     return inventory.with_domain(d), ((do.SetRebootAction(uuid, True),) if to_do else ())

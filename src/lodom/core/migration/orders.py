@@ -42,6 +42,8 @@ class TargetChecked(Event):
     streams: int
     domain: str
     dry_run: bool
+    drawing: str = ""
+    """The target's memory map, when the memory does not fit."""
     now: int = 0
 
 
@@ -68,6 +70,8 @@ class ReserveAsked(Event):
     backends: Mapping[str, BackendFacts]
     """By ``volume@service``."""
     files: tuple[FileFacts, ...]
+    since: int = 0
+    """Wall clock of the guest's last start, kept over the move."""
     force: bool = False
     now: int = 0
 

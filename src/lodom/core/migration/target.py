@@ -63,6 +63,8 @@ class TargetMigration:
     grow: bool
     """The guest arrives on one of several strands; the others are brought back here."""
     began: int = 0
+    since: int = 0
+    """Wall clock of the guest's last start."""
     phase: Phase = Phase.NEW
     port: int = 0
     started: bool = False
