@@ -89,6 +89,25 @@ def test_a_dirty_pool_does_not_spoil_the_guest(
     play(story)
 
 
+def test_crypto_units_are_out_during_the_copy(play: Play, booting: GuestSpec) -> None:
+    """They cannot move: taken out on the source, there again when the guest runs, both sides."""
+    spec = replace(booting, crypto=2)
+
+    count = "echo units=$(cat /sys/bus/pci/devices/*/device | grep -c 0x1054)"
+
+    async def story(a: Side, b: Side) -> None:
+        await a.run(spec, agent=True)
+        await a.type(count, "units=2")
+        copy = Copy(spec)
+        await copy.through(a, b)
+        await a.driver.perform(do.DestroyGuest(UUID))
+        await b.driver.perform(do.RunGuest(UUID, 2))
+        await b.until(ev.GuestRunning)
+        await b.type(f"while {count} && sleep 1; do :; done", "units=2")
+
+    play(story)
+
+
 def test_the_key_is_seen_nowhere(play: Play) -> None:
     """Not in a command line, an environment, a log or a file once the streams are up."""
 

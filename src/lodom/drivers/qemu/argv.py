@@ -73,7 +73,7 @@ def arguments(spec: GuestSpec, launch: Launch, settings: Settings) -> list[str]:
         *_services(launch.paths),
         *_disks(spec, launch.images),
         *_nics(spec, launch.taps),
-        *_crypto(0 if launch.incoming else spec.crypto),
+        *_crypto(spec.crypto, plugged=not launch.incoming),
         *(("-incoming", "defer") if launch.incoming else ()),
     ]
 
@@ -234,11 +234,17 @@ def crypto_device(index: int) -> dict[str, Any]:
     }
 
 
-def _crypto(count: int) -> list[str]:
+def crypto_backend(index: int) -> dict[str, Any]:
+    """The properties of the back end of crypto device *index*."""
+    return {"qom-type": "cryptodev-backend-builtin", "id": f"crypto{index}"}
+
+
+def _crypto(count: int, *, plugged: bool) -> list[str]:
+    """A root port for each crypto device; the devices themselves cannot move (``crypto``)."""
     args = _ports("crypto", list(range(count)))
-    for i in range(count):
-        backend = {"qom-type": "cryptodev-backend-builtin", "id": f"crypto{i}"}
-        args += ["-object", json.dumps(backend), "-device", json.dumps(crypto_device(i))]
+    for i in range(count) if plugged else ():
+        args += ["-object", json.dumps(crypto_backend(i))]
+        args += ["-device", json.dumps(crypto_device(i))]
     return args
 
 

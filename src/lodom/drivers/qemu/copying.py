@@ -15,7 +15,7 @@ from typing import Any
 from lodom.core import events as ev
 from lodom.core.effects import Incoming, StartCopy
 from lodom.core.errors import StepFailed
-from lodom.drivers.qemu import translate
+from lodom.drivers.qemu import crypto, translate
 from lodom.drivers.qemu.guest import Guest
 from lodom.drivers.qemu.qmp import NoAnswer, Refused
 
@@ -203,11 +203,21 @@ async def await_incoming(guest: Guest, migration: str) -> None:
 # -- source -------------------------------------------------------------------------------------
 
 
-async def start(guest: Guest, order: StartCopy) -> None:
+async def send(guest: Guest, order: StartCopy) -> None:
+    """Begin the copy of *order* and tell how it goes and ends."""
+    try:
+        await _start(guest, order)
+    except (StepFailed, Refused, NoAnswer, OSError) as e:
+        guest.post(ev.CopyFailed(guest.uuid, order.migration, str(e)))
+    else:
+        await follow(guest, order.migration)
+
+
+async def _start(guest: Guest, order: StartCopy) -> None:
     """Begin the copy of *order*; a copy of the same migration already begun goes on.
 
     Raises:
-        StepFailed: no key.
+        StepFailed: no key, or a crypto device stays.
         Refused, NoAnswer: QEMU said no, or nothing.
     """
     status = (await guest.execute("query-migrate")).get("status", "none")
@@ -220,6 +230,7 @@ async def start(guest: Guest, order: StartCopy) -> None:
             await _load_credentials(guest, order.migration, folder, "client")
     finally:
         forget_key(guest)
+    await crypto.unplug(guest)
     await _configure(guest, order.migration, order.streams, source=True)
     await guest.execute("migrate", _channels(order.host, order.port))
 
@@ -271,8 +282,14 @@ async def finish(guest: Guest, migration: str) -> None:
         await guest.execute("migrate-continue", {"state": "pre-switchover"})
 
 
-async def cancel(guest: Guest, migration: str) -> None:
-    """Give the copy up, however long that takes; ``CopyCancelled`` when none is under way."""
+async def cancel(guest: Guest, migration: str, sending: asyncio.Task[None] | None) -> None:
+    """Give the copy up, however long that takes; ``CopyCancelled`` when none is under way.
+
+    *sending* is ended first, so that no order of its comes after ours.
+    """
+    if sending is not None:
+        sending.cancel()
+        await asyncio.wait({sending})
     while not guest.process.gone:
         try:
             await guest.execute("migrate_cancel")

@@ -19,7 +19,7 @@ from lodom.core import events as ev
 from lodom.core.errors import LodomError, StepFailed
 from lodom.core.fsm import Effect
 from lodom.core.model.host import Hypervisor
-from lodom.drivers.qemu import copying, dr, probe, qmp, translate
+from lodom.drivers.qemu import copying, crypto, dr, probe, qmp, translate
 from lodom.drivers.qemu.agent import AgentRefused, AgentSilent
 from lodom.drivers.qemu.guest import Guest, Post
 from lodom.drivers.qemu.launch import Backing, CloseTaps, Launcher, OpenTap
@@ -174,6 +174,7 @@ class QemuDriver:
         if allowed and translate.guest_status(state) == "running":
             self._post(ev.GuestRunning(uuid, now=int(time.time())))
             guest.look_for_agent()
+            guest.begin(crypto.plug(guest))
         else:
             self._post(ev.GuestRunFailed(uuid, reason, paused=state in ("paused", "prelaunch")))
 
@@ -211,15 +212,15 @@ class QemuDriver:
     async def _start_copy(self, effect: do.StartCopy) -> None:
         try:
             guest = self._guest(effect.uuid)
-            await copying.start(guest, effect)
-        except _Failures as e:
+            if guest.copy is not None and not guest.copy.done():
+                if guest.migration == effect.migration:
+                    return  # the order is repeated
+                raise StepFailed(what="Starting the copy", reason="another one is not ended yet")
+        except StepFailed as e:
             self._post(ev.CopyFailed(effect.uuid, effect.migration, str(e)))
             return
-        self._follow(guest, effect.migration)
-
-    def _follow(self, guest: Guest, migration: str) -> None:
-        if guest.copy is None or guest.copy.done():
-            guest.copy = guest.begin(copying.follow(guest, migration))
+        guest.migration = effect.migration
+        guest.copy = guest.begin(copying.send(guest, effect))
 
     async def _finish_copy(self, uuid: str, migration: str) -> None:
         try:
@@ -232,10 +233,8 @@ class QemuDriver:
         if guest is None:
             self._post(ev.CopyCancelled(uuid, migration))
             return
-        if guest.copy is not None:
-            guest.copy.cancel()
         # It may take as long as the process does not answer; the caller need not wait for that.
-        guest.copy = guest.begin(copying.cancel(guest, migration))
+        guest.copy = guest.begin(copying.cancel(guest, migration, guest.copy))
 
     # -- finding -----------------------------------------------------------------------------
 
@@ -288,7 +287,8 @@ class QemuDriver:
             if status == "inmigrate":
                 guest.copy = guest.begin(copying.await_incoming(guest, guest.home))
             elif copy in ("active", "paused") and migration:
-                self._follow(guest, migration)
+                guest.migration = migration
+                guest.copy = guest.begin(copying.follow(guest, migration))
         except (qmp.NoAnswer, qmp.Refused) as e:
             _log.warning("a guest does not answer", uuid=guest.uuid, reason=str(e))
         guest.look_for_agent()

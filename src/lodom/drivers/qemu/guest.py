@@ -42,10 +42,9 @@ class Guest:
         """Slot to host CPUs."""
         self.threads: dict[int, int] = {}
         """Slot to thread id."""
-        self.crypto = 0
-        """Crypto devices that it shall have while it is not on the move."""
         self.copy: asyncio.Task[None] | None = None
-        """Follows, or cancels, the copy under way."""
+        """Sends and follows, awaits or cancels the copy of ``migration``."""
+        self.migration = ""
         self.dr = asyncio.Lock()
         """One change of its virtual CPUs at a time."""
         self.answers = False

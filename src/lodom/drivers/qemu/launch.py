@@ -19,6 +19,7 @@ from lodom.drivers.qemu.settings import Settings
 _CONNECT_PAUSE_S = 0.02
 _LOG_MOST = 1 << 20
 _LAST_LINES = 3
+_LAST_WORDS_S = 2.0
 
 Backing = Callable[[int, int], tuple[str, int]]
 OpenTap = Callable[[GuestNic, str], Awaitable[int]]
@@ -92,7 +93,8 @@ class Launcher:
         """Why the launch failed, in QEMU's own words where it said some; its process is ended."""
         if process is None:
             return str(error)
-        died = process.gone
+        # A process that ends hangs up a moment before it is gone.
+        died = await process.wait_gone(_LAST_WORDS_S if isinstance(error, qmp.NoAnswer) else 0)
         process.kill()
         await process.wait_gone()
         lines = [x for x in self._log(uuid).read_text(errors="replace").splitlines() if x]
@@ -160,7 +162,6 @@ class Launcher:
             raise StepFailed(what="Giving up privileges", reason="the process runs as another user")
         guest.home = effect.home
         guest.pins = pins_of(effect.spec)
-        guest.crypto = effect.spec.crypto
         guest.pin()
 
     async def _first_contact(self, guest: Guest) -> socket.socket:
