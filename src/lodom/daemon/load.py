@@ -1,9 +1,11 @@
 """How busy the virtual CPUs are: the share of time that their threads ran since the last look."""
 
+import asyncio
 import time
 from collections.abc import Callable
 
 Usage = Callable[[str], dict[int, float]]
+EVERY_S = 5.0
 MIN_S = 0.5
 """Looks closer together than this show the share of the look before."""
 
@@ -17,6 +19,12 @@ class Loads:
         self._at = 0.0
         self._seconds: dict[tuple[str, int], float] = {}
         self._shares: dict[tuple[str, int], float] = {}
+
+    async def run(self) -> None:
+        """Look every ``EVERY_S`` until cancelled, so that the first list shows a figure."""
+        while True:
+            self.percent()
+            await asyncio.sleep(EVERY_S)
 
     def percent(self) -> tuple[dict[str, float], dict[tuple[str, int], float]]:
         """(load by UUID, load by UUID and slot), 0 to 100."""

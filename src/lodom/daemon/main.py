@@ -26,6 +26,7 @@ from lodom.core.model.host import Machine, Region
 from lodom.core.model.inventory import Inventory, changes
 from lodom.daemon import config, ids
 from lodom.daemon.config import Config
+from lodom.daemon.groups import GuestGroups
 from lodom.daemon.interpret import Host, Interpreter
 from lodom.daemon.load import Loads
 from lodom.daemon.log import set_up_log
@@ -103,9 +104,11 @@ class _Daemon:
         peers: Peers,
         peer_server: PeerServer,
         api: ApiServer,
+        loads: Loads,
     ) -> None:
         self._loop, self._driver, self._host = loop, driver, host
         self._peers, self._peer_server, self._api = peers, peer_server, api
+        self._loads = loads
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -117,6 +120,7 @@ class _Daemon:
         found = {f.uuid: f for f in await self._driver.find()}
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._loop.run(found))
+            tasks.create_task(self._loads.run())
             await self._loop.recovered.wait()
             await self._peer_server.start()
             await self._api.start()
@@ -133,6 +137,7 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
     inventory = store.load(machine) or _configure(store, machine)
     pool = await Pool.open(settings.pool(machine, kept_by_primary(inventory)))
     host = Host(machine, pool)
+    groups = GuestGroups(machine.name)
     loop: Loop
 
     accelerator = await verdict(settings.host.state_dir, settings.host.accelerator)
@@ -143,7 +148,7 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
         open_tap=host.open_tap,
         close_taps=host.close_taps,
         may_run=lambda uuid, epoch: may_run(store.ownership(), uuid, epoch, store.instance),
-        post=lambda event: loop.post(event),
+        post=lambda event: loop.post(groups.follow(event)),
         settings=Settings(
             accelerator=accelerator.accelerator,
             accelerator_reason=accelerator.reason,
@@ -194,7 +199,7 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
     loads = Loads(driver.usage, lambda: list(loop.engine.inventory.domains))
     service = Service(loop, peers, identity, trust, loads)
     api = ApiServer(settings.socket, roles, role_of, service.submit)
-    return _Daemon(loop, driver, host, peers, peers.server, api)
+    return _Daemon(loop, driver, host, peers, peers.server, api, loads)
 
 
 def _configure(store: Store, machine: Machine) -> Inventory:

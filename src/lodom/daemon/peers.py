@@ -216,9 +216,7 @@ class Peers:
 
     async def _read(self, migration: str, host: str, port: int) -> None:
         async for letter in self._client.mailbox(migration, host, port):
-            if isinstance(letter, PeerForgot):
-                self._post(ev.Received(migration, msg.Unknown()))
-            elif isinstance(letter, Message):
+            if isinstance(letter, Message):
                 self._post(ev.Received(migration, letter))
 
     async def tidy(self) -> None:

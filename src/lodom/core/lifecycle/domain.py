@@ -103,6 +103,19 @@ def launch(inventory: Inventory, domain: Domain) -> After:
     return inventory.with_domain(domain), (do.LaunchGuest(guest_spec(inventory, domain)),)
 
 
+def reboot_action(domain: Domain) -> Effects:
+    """A reboot with something to do ends the process, so that the domain starts anew (HANDOVER).
+
+    To do: R06 and R07 to end, or slots without a strand, which a guest's reboot would bring back.
+    """
+    bound, runtime = domain.bindings, domain.runtime
+    if bound is None or runtime is None:
+        return ()
+    parked = len(runtime.plugged) > len(bound.vcpus)
+    to_do = bound.cpu_dr_off or bool(bound.held) or parked
+    return (do.SetRebootAction(domain.uuid, to_do),)
+
+
 def stop(inventory: Inventory, domain: Domain, *, force: bool) -> After:
     """Stop an active domain: ask its guest, or with *force* end its process.
 
@@ -271,8 +284,8 @@ def _vcpus_set(inventory: Inventory, d: Domain, event: ev.VcpusSet) -> After:
     vcpus = tuple(v for v in d.bound.vcpus if v.vid in event.vids)
     constraints = replace(d.constraints, vcpu=len(vcpus))
     bindings = replace(d.bound, vcpus=vcpus)
-    inventory = _put(inventory, d, runtime=runtime, bindings=bindings, constraints=constraints)
-    return inventory, (_settle(d),)
+    d = replace(d, runtime=runtime, bindings=bindings, constraints=constraints)
+    return inventory.with_domain(d), (*reboot_action(d), _settle(d))
 
 
 def _vcpus_refused(inventory: Inventory, d: Domain, event: ev.VcpusRefused) -> After:
@@ -305,7 +318,8 @@ def recovered(inventory: Inventory, d: Domain, found: ev.GuestFound | None) -> A
     again: Effects = () if found.status == "running" else (
         do.RunGuest(d.uuid, epoch_of(inventory, d.uuid)),
     )  # fmt: skip
-    return inventory, (*again, do.SetVcpus(d.uuid, d.bound.vcpus, binding.cpu_map(inventory)))
+    vcpus = do.SetVcpus(d.uuid, d.bound.vcpus, binding.cpu_map(inventory))
+    return inventory, (*again, *reboot_action(d), vcpus)
 
 
 _ENDS: Final[dict[str, Callable[[str], Event]]] = {

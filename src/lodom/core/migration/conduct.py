@@ -277,7 +277,9 @@ def book(inventory: Inventory, e: Effect) -> tuple[Inventory, Effects]:
     match e:
         case steps.LockDomain(uuid):
             row = next(r for r in inventory.outgoing.values() if r.uuid == uuid)
-            return _change(inventory, uuid, migration=row.id), ()
+            inventory = _change(inventory, uuid, migration=row.id)
+            # A guest that reboots under the copy goes on (HANDOVER, "The guest has a will").
+            return inventory, (do.SetRebootAction(uuid, False),) if row.live else ()
         case steps.Own(uuid, epoch, owner):
             inventory = inventory.put("ownership", uuid, Ownership(uuid, epoch, owner))
             d = inventory.domains.get(uuid)
@@ -309,7 +311,9 @@ def _unlock(inventory: Inventory, uuid: str, how: str) -> tuple[Inventory, Effec
         "off": ev.GuestPoweredOff(uuid),
         "panicked": ev.GuestPanicked(uuid),
     }
-    return life.happen(inventory, d, news[how]) if how in news else (inventory, ())
+    if how in news:
+        return life.happen(inventory, d, news[how])
+    return inventory, life.reboot_action(d)
 
 
 def _adopt(inventory: Inventory, uuid: str, how: str) -> tuple[Inventory, Effects]:
@@ -321,6 +325,4 @@ def _adopt(inventory: Inventory, uuid: str, how: str) -> tuple[Inventory, Effect
         return life.launch(inventory, d)
     row = next(r for r in inventory.incoming.values() if r.uuid == uuid)
     d = replace(d, state=State.ACTIVE, running_since=row.since or row.began)
-    bound = d.bound
-    to_do = bound.cpu_dr_off or bool(bound.held)
-    return inventory.with_domain(d), ((do.SetRebootAction(uuid, True),) if to_do else ())
+    return inventory.with_domain(d), life.reboot_action(d)
