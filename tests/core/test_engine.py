@@ -216,3 +216,26 @@ def test_memory_that_does_not_fit_is_refused_with_the_known_words(world, a, b):
         a.ldm("migrate-domain", ldom="ldg1", host="b")
     assert str(refused.value) == "Domain Migration of LDom ldg1 failed"
     assert {"R12"} <= {f.rule for f in refused.value.findings}
+
+
+def test_a_domain_handed_to_a_lost_machine_is_taken_back_on_consent(world, a, b):
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(until=lambda: any(r.phase == "ceded" for r in a.engine.inventory.outgoing.values()))
+    b.crash()
+    world.run(seconds=60)
+    told = a.ldm("recover-domain", ldom="ldg1")
+    assert "has not answered" in "\n".join(told["lines"])
+    assert a.hypervisor.running() == []
+    b.hypervisor.guests.clear()
+    assert "runs here again" in a.ldm("recover-domain", ldom="ldg1", yes=True)["say"]
+    assert a.hypervisor.running() == [d.uuid]
+    assert a.engine.inventory.ownership[d.uuid].epoch == 3
+
+
+def test_recovering_a_domain_that_is_well_changes_nothing(world, a):
+    guest(a)
+    before = a.engine.inventory
+    told = a.ldm("recover-domain", ldom="ldg1")
+    assert told["action"] == ""
+    assert before == a.engine.inventory

@@ -2,7 +2,7 @@
 _ldm() {
     local cur=${COMP_WORDS[COMP_CWORD]} words=
     if ((COMP_CWORD == 1)); then
-        words="add-domain add-mau add-memory add-variable add-vcc add-vcpu add-vdisk add-vds add-vdsdev add-vnet add-vsw bind-domain cancel-operation explain list list-bindings list-constraints list-devices list-domain list-services list-variable migrate-domain remove-domain remove-mau remove-memory remove-variable remove-vcc remove-vcpu remove-vdisk remove-vds remove-vdsdev remove-vnet remove-vsw set-domain set-mau set-memory set-variable set-vcc set-vcons set-vcpu set-vdsdev start-domain stop-domain unbind-domain --help -V"
+        words="add-domain add-mau add-memory add-variable add-vcc add-vcpu add-vdisk add-vds add-vdsdev add-vnet add-vsw bind-domain cancel-operation explain list list-bindings list-constraints list-devices list-domain list-services list-variable migrate-domain recover-domain remove-domain remove-mau remove-memory remove-variable remove-vcc remove-vcpu remove-vdisk remove-vds remove-vdsdev remove-vnet remove-vsw set-domain set-mau set-memory set-variable set-vcc set-vcons set-vcpu set-vdsdev start-domain stop-domain unbind-domain --help -V"
     else
         case ${COMP_WORDS[1]} in
             list-bindings|ls-bindings) words="-e -p" ;;
@@ -17,6 +17,7 @@ _ldm() {
             stop|stop-dom|stop-domain) words="-a -f" ;;
             bind|bind-dom|bind-domain) words="-i" ;;
             mig|migrate|migrate-dom|migrate-domain) words="--json -c -f -n -p -v" ;;
+            recover|recover-dom|recover-domain) words="-y" ;;
             cancel-op|cancel-operation) words="migration reconf" ;;
             add-vcc|add-vconscon) words="port-range=" ;;
             set-vcc|set-vconscon) words="port-range=" ;;

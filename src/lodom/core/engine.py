@@ -162,10 +162,10 @@ class Engine:
             self._waiting.scrubs[order.request] = regions
         elif step.waits:
             self._waiting.by_key[step.waits] = order.request
-        if step.waits.startswith("cancel:"):
-            row = before.outgoing[step.waits.removeprefix("cancel:")]
-            asked = steps.CancelAsked("cancelled by the operator")
-            return [*step.effects, *self._step_source(row, asked)]
+        kind, _, migration = step.waits.partition(":")
+        if kind in _ASKED:
+            row = before.outgoing[migration]
+            return [*step.effects, *self._step_source(row, _ASKED[kind])]
         return self._applied(step.effects)
 
     def _scrubbed(self, region: Region) -> list[Effect]:
@@ -330,6 +330,12 @@ class Engine:
             return [do.Fail(request, e.error)]
         return [do.Reply(request, {**({"say": e.say} if e.say else {}), **e.result})]
 
+
+_ASKED: dict[str, Event] = {
+    "cancel": steps.CancelAsked("cancelled by the operator"),
+    "recover": steps.RecoverAsked(),
+}
+"""What an order about a migration asks of the source's machine."""
 
 _ORDINARY = (
     ev.BackendsChecked,

@@ -143,7 +143,7 @@ _DOMAIN = (
          ("migrate", "mig"),
          note="-f, -p and -c as later releases have them; -v and --json are ours"),
     Verb("recover-domain", "domain", WRITE, "Show a hand-over in doubt and end it on consent",
-         (_form(Option("-y", "yes"), _LDOM),), ("recover",), ours=True, implemented=False),
+         (_form(Option("-y", "yes"), _LDOM),), ("recover",), ours=True),
 )  # fmt: skip
 
 

@@ -101,9 +101,46 @@ def cancel(inventory: Inventory, order: ev.CommandGiven) -> Step:
     return Step(inventory, waits=f"cancel:{row.id}")
 
 
+def recover(inventory: Inventory, order: ev.CommandGiven) -> Step:
+    """``recover-domain``: what is known of a hand-over in doubt, and the one safe action.
+
+    Without ``yes`` it only tells; with it the engine carries the action out.
+    """
+    domain = inventory.named(order.arguments["ldom"])
+    row = next((r for r in inventory.outgoing.values() if r.uuid == domain.uuid), None)
+    if row is None or row.phase is not source.Phase.CEDED:
+        lines = [f"LDom {domain.name} is {domain.state}; no hand-over of it is in doubt."]
+        if row is not None:
+            lines.append(f"Its migration to {row.host} is in phase {row.phase}; it ends by itself.")
+        return Step(inventory, (do.Reply(order.request, {"lines": lines, "action": ""}),))
+    if order.arguments.get("yes"):
+        return Step(inventory, waits=f"recover:{row.id}")
+    owner = inventory.ownership[domain.uuid]
+    heard = (
+        f"{row.host} answers, and does not know this migration (reinstalled, or another journal)"
+        if row.unknown
+        else f"{row.host} has not answered since the hand-over"
+    )
+    here = "gone" if row.gone else "stopped, complete, never run since"
+    lines = [
+        f"LDom {domain.name} was handed over to {row.host} (migration {row.id}).",
+        f"Journal here:  CEDED, epoch {owner.epoch} belongs to instance {owner.owner}.",
+        f"Process here:  {here}.",
+        f"Target:        {heard}.",
+        "Unknown:       whether the target has set the domain running.",
+        "If the target comes back, the two end this by themselves; nothing needs to be done.",
+    ]
+    action = (
+        f"take LDom {domain.name} back and run it here, ONLY IF {row.host} is off for ever or was "
+        "reinstalled; if the domain runs there, two copies would write the same disks"
+    )
+    return Step(inventory, (do.Reply(order.request, {"lines": lines, "action": action}),))
+
+
 ORDERS: Mapping[str, Callable[[Inventory, ev.CommandGiven], Step]] = {
     "migrate-domain": migrate,
     "cancel-operation": cancel,
+    "recover-domain": recover,
 }
 
 # -- the source ---------------------------------------------------------------------------------
@@ -161,7 +198,9 @@ def answers(row: source.SourceMigration, numbers: Mapping[str, int]) -> Effects:
         return (do.Settle(migration, MigrationInDoubt(name=row.name, host=row.host)),)
     if row.phase is source.Phase.RELEASED:
         failed = MigrationFailed(name=row.name, reason=row.reason or "cancelled")
-        return (do.Settle(migration, failed), do.Settle(cancelled))
+        back = f"LDom {row.name} runs here again" if row.taken_back else ""
+        recovered = do.Settle(f"recover:{row.id}", say=back)
+        return (do.Settle(migration, failed), do.Settle(cancelled), recovered)
     return ()
 
 

@@ -78,6 +78,8 @@ class SourceMigration:
     completed: bool = False
     loaded: bool = False
     refused: bool = False
+    unknown: bool = False
+    """The target says, after CEDED, that it does not know this migration (reinstalled?)."""
     taken_back: bool = False
     """The target refused after CEDED; this machine owns the domain again, at epoch + 2."""
     gone: bool = False
@@ -246,6 +248,16 @@ def _doubt(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
     return replace(m, doubt=True), ()
 
 
+def _not_known(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
+    """Neither yes nor no: noted for ``recover-domain``, and asked again."""
+    return replace(m, unknown=True), ()
+
+
+def _recovered(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
+    """The administrator vouches that the target does not and will not run the domain."""
+    return _take_back(replace(m, reason="taken back by recover-domain"))
+
+
 def _owned(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
     if not m.live:
         return _to(m, Phase.CONFIRMING, steps.ForgetDomain(m.uuid))
@@ -257,7 +269,11 @@ def _destroyed(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
 
 
 def _refused_late(m: SourceMigration, event: msg.Refused) -> tuple[SourceMigration, Effects]:
-    m = replace(m, refused=True, taken_back=True, doubt=False, reason=event.reason)
+    return _take_back(replace(m, refused=True, reason=event.reason))
+
+
+def _take_back(m: SourceMigration) -> tuple[SourceMigration, Effects]:
+    m = replace(m, taken_back=True, doubt=False)
     own = steps.Own(m.uuid, m.epoch + 2, m.source)
     if not m.live or m.gone:
         return _release(m, own)
@@ -423,6 +439,8 @@ TRANSITIONS: Final[dict[Key, Transition[SourceMigration]]] = {
     (Phase.CEDED, steps.DoubtGrown): _row(Phase.CEDED, by=_doubt),
     (Phase.CEDED, msg.Owned): _row(Phase.CLEANING, Phase.CONFIRMING, by=_owned),
     (Phase.CEDED, msg.Refused): _row(Phase.RESUMING, Phase.RELEASED, by=_refused_late),
+    (Phase.CEDED, msg.Unknown): _row(Phase.CEDED, by=_not_known),
+    (Phase.CEDED, steps.RecoverAsked): _row(Phase.RESUMING, Phase.RELEASED, by=_recovered),
     (Phase.CEDED, ev.GuestGone): _row(Phase.CEDED, by=_died_in_doubt),
     (Phase.CLEANING, ev.GuestGone): _row(Phase.CONFIRMING, by=_destroyed),
     (Phase.CONFIRMING, steps.ResendDue): _row(Phase.CONFIRMING, by=_again),
@@ -480,7 +498,7 @@ LATE: Final[frozenset[Key]] = frozenset(
         for phase in Phase
         for event in (*_ANSWERS, *_COPY, *_TICKS, *_GUEST, ev.Unsent, ev.GuestRebooted, msg.Closed)
     }
-    | {(p, msg.Unknown) for p in (Phase.CEDED, Phase.CLEANING, Phase.ENDED)}
+    | {(p, msg.Unknown) for p in (Phase.CLEANING, Phase.ENDED)}
     | {(p, msg.Unknown) for p in (Phase.ABORTED, Phase.RESUMING, Phase.RESTORING)}
     | {(p, msg.Owned) for p in (Phase.CLEANING, Phase.CONFIRMING)}
     | {(p, msg.Refused) for p in (Phase.ENDED,)}

@@ -102,6 +102,11 @@ class CancelAsked(Event):
 
 
 @dataclass(frozen=True)
+class RecoverAsked(Event):
+    """An administrator takes the domain back from a target that is lost or reinstalled."""
+
+
+@dataclass(frozen=True)
 class LeaseExpired(Event):
     """No sign of life from the source for the length of the lease."""
 
