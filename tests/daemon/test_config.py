@@ -159,7 +159,7 @@ def test_the_pool_is_made_of_the_machine(load, host):
         ("[machine]\nra-base = 0x1000", "line 2: [machine] ra-base: 4096: must be a multiple"),
         ('[migration]\nrules = "1.3"', "must be one of 1.2, 3.x"),
         ('[migration]\naddress = "host"', "must be an IP address"),
-        ("[migration]\nlease = 10\nlease-renewal = 9", "line 2: [migration] lease: must be twice"),
+        ("[migration]\nlease = 10", "line 2: [migration] lease: unknown"),
         ("[auth.read]\nusers = 'me'", "line 2: [auth.read] users: \"me\": must be a list of names"),
         ("[memory]\nregion = 1", "line 2: [memory] region: must be an array of tables"),
         ("machine = 1", "line 1: machine: must be a table"),

@@ -213,9 +213,6 @@ class MigrationSection:
     address: str = key(_ip, "")
     port: int = key(_number(1, 65535), PORT)
     stream_address: str = key(_ip, "")
-    lease: int = key(_number(10, 3600), 60)
-    """Seconds without renewal and without a byte until a lease is over (HANDOVER, "Time")."""
-    lease_renewal: int = key(_number(1, 300), 5)
 
 
 @dataclass(frozen=True)
@@ -240,6 +237,9 @@ class AuthSection:
     backend: str = key(_one_of("pam", "file"), "pam")
     users: Path = key(_path, Path("/etc/lodom/users"))
     """The file of users and password hashes of backend "file"."""
+    certificates: bool = key(_truth, False)
+    """A machine whose certificate was accepted here may migrate to this one without a password
+    (``migrate-domain -c``).  Off by default: to accept a target is not to let it in."""
     read: Role = table(Role)
     write: Role = table(Role)
 
@@ -387,8 +387,6 @@ def load(path: Path = PATH) -> Config:
     for i, bus in enumerate(config.io.bus):
         if not bus.name:
             raise source.fault(f"io.bus[{i}]", "has no name")
-    if config.migration.lease < 2 * config.migration.lease_renewal:
-        raise source.fault("migration.lease", "must be twice lease-renewal at least")
     return config
 
 

@@ -194,7 +194,7 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
         auth,
         peers,
         release=__version__,
-        trusts_key=trust.knows_key,
+        trusts_key=trust.knows_key if settings.auth.certificates else lambda _: False,
     )
     loads = Loads(driver.usage, lambda: list(loop.engine.inventory.domains))
     service = Service(loop, peers, identity, trust, loads)

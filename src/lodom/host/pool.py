@@ -129,7 +129,7 @@ class Pool:
         gave up become pool.  Nothing happens when nothing changes.
 
         Raises:
-            HugePagesShort, StepFailed: the host has not that much memory; all is as it was.
+            HugePagesShort, StepFailed: the host has not that much memory; nothing was gained.
         """
         spec = replace(self.spec, kept=kept)
         _check(spec)
@@ -146,6 +146,8 @@ class Pool:
         except BaseException:
             self.spec = before
             raise
+        if lost and self.spec.own and self.spec.backing != "tmpfs":
+            self._lower_pages(sum(r.size for r in lost))
         self._note()
 
     def _resize(self, more: int) -> None:
@@ -284,6 +286,15 @@ class Pool:
                 raised += missing
             finally:
                 self._note(raised=raised, needs=0)
+
+    def _lower_pages(self, size: int) -> None:
+        """Back to the kernel go pages that we raised, as many as are not needed any more."""
+        page = self.spec.page
+        with hugepages.exclusive(page):
+            raised = self._raised()
+            spare = min(raised, size // page)
+            hugepages.lower_by(page, spare)
+            self._note(raised=raised - spare)
 
     def _raised(self) -> int:
         """How many pages we have raised.
