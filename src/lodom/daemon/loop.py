@@ -6,6 +6,7 @@ and messages of one migration, are carried out in order; different ones do not w
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from lodom.core import effects as do
 from lodom.core import events as ev
 from lodom.core.engine import Batch, Engine
 from lodom.core.errors import LodomError, StepFailed, Unexpected
+from lodom.core.failure import failure
 from lodom.core.fsm import Effect, Event, UnexpectedEvent
 from lodom.core.migration.orders import ReserveAsked, TargetChecked
 from lodom.daemon.timers import Timers
@@ -25,29 +27,6 @@ _FULL_S = 1.0
 """Pause before a change that could not be written is written again."""
 
 Perform = Callable[[Effect], Awaitable[None]]
-
-
-class Worker:
-    """Carries out the effects of one key, one after the other."""
-
-    def __init__(self, perform: Perform) -> None:
-        self._perform = perform
-        self._queue: asyncio.Queue[Effect] = asyncio.Queue()
-
-    def put(self, effect: Effect) -> None:
-        """Carry it out when those before it are done."""
-        self._queue.put_nowait(effect)
-
-    async def run(self) -> None:
-        """Until cancelled.  A failure that an effect has no event for is logged."""
-        while True:
-            effect = await self._queue.get()
-            try:
-                await self._perform(effect)
-            except LodomError as error:
-                _log.error("effect failed", effect=type(effect).__name__, reason=str(error))
-            except Exception:
-                _log.exception("effect crashed", effect=type(effect).__name__)
 
 
 class Loop:
@@ -67,7 +46,8 @@ class Loop:
         self.recovered = asyncio.Event()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._answers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
-        self._workers: dict[str, Worker] = {}
+        self._waiting: dict[str, deque[Effect]] = {}
+        """Effects to be carried out, by key; a key is there while its worker runs."""
         self._tasks: asyncio.TaskGroup | None = None
         self.timers = Timers(lambda name: self.post(ev.TimerFired(name)))
 
@@ -169,18 +149,42 @@ class Loop:
                 case do.CancelTimer(name):
                     self.timers.cancel(name)
                 case _:
-                    self._worker(_key(effect)).put(effect)
+                    self._enqueue(_key(effect), effect)
 
     def _answer(self, request: str, document: dict[str, Any]) -> None:
         if request in self._answers:
             self._answers[request].put_nowait(document)
 
-    def _worker(self, key: str) -> Worker:
-        if key not in self._workers:
-            worker = self._workers[key] = Worker(self._perform)
-            assert self._tasks is not None
-            self._tasks.create_task(worker.run())
-        return self._workers[key]
+    def _enqueue(self, key: str, effect: Effect) -> None:
+        """Have *effect* carried out when those before it of the same key are done."""
+        if key in self._waiting:
+            self._waiting[key].append(effect)
+            return
+        self._waiting[key] = deque([effect])
+        assert self._tasks is not None
+        self._tasks.create_task(self._work(key))
+
+    async def _work(self, key: str) -> None:
+        queue = self._waiting[key]
+        try:
+            while queue:
+                await self._carry_out(queue.popleft())
+        finally:
+            del self._waiting[key]
+
+    async def _carry_out(self, effect: Effect) -> None:
+        """What an adapter did not foresee is logged, and told to whoever waits for the effect."""
+        try:
+            await self._perform(effect)
+            return
+        except LodomError as error:
+            _log.error("effect failed", effect=type(effect).__name__, reason=str(error))
+            reason = str(error)
+        except Exception as bug:
+            _log.exception("effect crashed", effect=type(effect).__name__)
+            reason = f"{type(bug).__name__}: {bug}"
+        if (news := failure(effect, reason)) is not None:
+            self.post(news)
 
 
 def _key(effect: Effect) -> str:
