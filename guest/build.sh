@@ -127,11 +127,12 @@ install_base() {
     for applet in $("$root/bin/busybox" --list); do
         [ -e "$root/bin/$applet" ] || ln -s busybox "$root/bin/$applet"
     done
-    for applet in poweroff reboot halt init; do
-        ln -s ../bin/busybox "$root/sbin/$applet"
-    done
+    ln -s ../bin/busybox "$root/sbin/init"
     install "$here/init" "$root/init"
     install -t "$root/sbin" "$here/agent" "$here/shutdown"
+    for applet in poweroff reboot halt; do
+        ln -s shutdown "$root/sbin/$applet"
+    done
     install -m 644 "$here/inittab" "$root/etc/inittab"
     echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
     echo 'root:x:0:' >"$root/etc/group"

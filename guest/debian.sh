@@ -14,7 +14,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=$here/../build/debian
 size=1536M
 packages=(linux-image-cloud-amd64 grub-pc-bin grub2-common qemu-guest-agent cloud-init ifupdown
-    isc-dhcp-client iproute2 iputils-ping systemd-sysv udev dbus kmod procps less vim-tiny)
+    isc-dhcp-client iproute2 iputils-ping systemd-sysv udev dbus openssh-server
+    kmod procps less vim-tiny)
 
 fail() {
     echo "debian image: $*" >&2
@@ -53,8 +54,9 @@ configure() { # ROOT: what makes a bare Debian a domain's
 	    initrd /initrd.img
 	}
 	END
-    # No wait for the metadata service of a cloud that is not there.
-    echo 'datasource_list: [NoCloud, None]' >"$1/etc/cloud/cloud.cfg.d/90_lodom.cfg"
+    # No wait for the metadata service of a cloud that is not there; no locales are installed.
+    printf 'datasource_list: [NoCloud, None]\nlocale: false\n' \
+        >"$1/etc/cloud/cloud.cfg.d/90_lodom.cfg"
 }
 
 # Make the partition's file system.  Runs in a mount namespace of its own: its mounts end with it,
@@ -79,6 +81,7 @@ fill() { # LOOP
     cp "$root"/boot/grub/i386-pc/{boot,core}.img "$out/"
     rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*_*
     : >"$root/etc/machine-id"
+    fstrim "$root" || true # what was deleted need not be in the image
     umount -R "$root"
     rmdir "$root"
 }

@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -433,12 +432,10 @@ static void obey(const char *line, FILE *out)
     fflush(out);
     if (panic && write(open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC), "c", 1) != 1)
         perror("sysrq-trigger");
-    if (again || off)
-        sync();
-    if (again)
-        reboot(RB_AUTOBOOT);
-    if (off)
-        reboot(RB_POWER_OFF);
+    if (again || off) {
+        fclose(out); /* sent before the network goes */
+        execl("/sbin/shutdown", "shutdown", again ? "-r" : "-P", NULL);
+    }
 }
 
 static void *serve(void *arg)

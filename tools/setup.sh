@@ -14,6 +14,7 @@ SETUP_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 SETUP_APT=/etc/apt
 SETUP_QEMU=8.2 # oldest QEMU with all that the driver uses
 SETUP_RECORD=$SETUP_ROOT/build/installed-by-lodom
+SETUP_REASON="the reason is at the end of build/setup.log"
 
 setup() (
     set -euo pipefail
@@ -32,7 +33,7 @@ setup() (
         *) _setup_fail "unknown option $option; known: --yes, --debian, --check, --remove" ;;
         esac
     done
-    mkdir -p build
+    mkdir -p build 2>/dev/null && [ -w build ] || _setup_fail "cannot write to $SETUP_ROOT/build"
     exec 8>build/setup.lock
     flock 8 # a demo and a test started together
     "_setup_$action"
@@ -70,7 +71,7 @@ _setup_has() {
 _setup_qemu_new_enough() {
     local version
     version=$(qemu-system-x86_64 --version 2>/dev/null | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
-    [ -n "$version" ] && [ "$(printf '%s\n' "$SETUP_QEMU" "$version" | sort -V | head -1)" = "$SETUP_QEMU" ]
+    [ -n "$version" ] && printf '%s\n' "$SETUP_QEMU" "$version" | sort -VC
 }
 
 _setup_look() { # fills the arrays present and missing
@@ -98,12 +99,13 @@ _setup_plan() {
         echo "  to install:  ${missing[*]}, and what they depend on"
         if _setup_want_backports; then
             from=$(_setup_codename)-backports
-            echo "               QEMU from $from, as $(_setup_codename) has none of $SETUP_QEMU or newer"
-            _setup_knows "$from" || echo "  to add:      $SETUP_APT/sources.list.d/lodom-backports.*," \
+            echo "               QEMU from $from: $(_setup_codename) has none of $SETUP_QEMU or newer"
+            _setup_knows "$from" || echo "  to add:      $SETUP_APT/sources.list.d/lodom-backports.*:" \
                 "$from on the mirror this machine uses"
         fi
     fi
-    _setup_venv_current || echo "  to make:     .venv with the Python packages of pyproject.toml, from PyPI"
+    _setup_venv_current ||
+        echo "  to make:     .venv with the Python packages of pyproject.toml, from PyPI"
     [ -e build/guest/stamp ] || echo "  to download: about 40 MB for the lab guest, unpacked into" \
         "build/guest when first used, not installed"
     echo "  undo with:   tools/setup.sh --remove"
@@ -112,7 +114,8 @@ _setup_plan() {
 _setup_consent() {
     local answer
     [ -z "$yes" ] || return 0
-    [ -t 0 ] || _setup_fail "nothing was changed: no terminal to ask on; give --yes (or set CI=true)"
+    [ -t 0 ] ||
+        _setup_fail "nothing was changed: no terminal to ask on; give --yes (or set CI=true)"
     read -r -p "Go on? [y/N] " answer
     [[ $answer == [yY]* ]] || _setup_fail "nothing was changed"
 }
@@ -162,8 +165,8 @@ _setup_source_like() {
                     if (line[i] !~ /^#/) print line[i] ~ /^Suites:/ ? "Suites: " new : line[i]
                 exit
             }' "$file") ;;
-        *) found=$(sed -nE "s/^(deb[[:space:]]+(\[[^]]*\][[:space:]]+)?[^[:space:]]+[[:space:]]+)$1([[:space:]].*)/\1$2\3/p" \
-            "$file" | head -1) ;;
+        *) found=$(sed -nE "s/^(deb +(\[[^]]*\] +)?[^ ]+ +)$1( .*)/\1$2\3/p" \
+            <(tr '\t' ' ' <"$file") | head -1) ;;
         esac
         [ -z "$found" ] || { echo "$found" && return; }
     done < <(_setup_source_files)
@@ -198,16 +201,16 @@ _setup_apt_install() {
     before=$(_setup_installed)
     _setup_apt install --yes --no-install-recommends "$@" || status=$?
     comm -13 <(echo "$before") <(_setup_installed) | sed 's/^/package /' >>"$SETUP_RECORD"
-    [ "$status" = 0 ] || _setup_fail "apt-get could not install $*; the reason is at the end of build/setup.log"
+    [ "$status" = 0 ] || _setup_fail "apt-get could not install $*; $SETUP_REASON"
 }
 
 _setup_packages() {
     local suite others
     command -v apt-get >/dev/null ||
-        _setup_fail "no apt-get on this machine; install by hand: ${missing[*]} (QEMU $SETUP_QEMU or newer)"
+        _setup_fail "no apt-get here; install by hand: ${missing[*]} (QEMU $SETUP_QEMU or newer)"
     [ "$(id -u)" = 0 ] || _setup_fail "only root can install packages: run it as root"
     echo "Installing packages (build/setup.log) …"
-    _setup_apt update || _setup_fail "apt-get update failed; the reason is at the end of build/setup.log"
+    _setup_apt update || _setup_fail "apt-get update failed; $SETUP_REASON"
     if _setup_want_backports; then
         suite=$(_setup_codename)-backports
         _setup_knows "$suite" || _setup_add_source "$suite"
@@ -224,18 +227,20 @@ _setup_packages() {
 
 _setup_venv() {
     /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        _setup_fail "Python 3.11 or newer is needed; /usr/bin/python3 is $(/usr/bin/python3 --version)"
+        _setup_fail "Python 3.11 or newer is needed; /usr/bin/python3 is" \
+            "$(/usr/bin/python3 --version)"
     echo "Installing Python packages into .venv …"
     .venv/bin/python -m pip --version >/dev/null 2>&1 8>&- || /usr/bin/python3 -m venv --clear .venv
     .venv/bin/python -m pip install --quiet --editable '.[dev]' >>build/setup.log 2>&1 8>&- ||
-        _setup_fail "pip could not install the Python packages; the reason is at the end of build/setup.log"
+        _setup_fail "pip could not install the Python packages; $SETUP_REASON"
     _setup_venv_stamp >.venv/lodom-stamp
 }
 
 # ---- the three actions ----
 
 _setup_install() {
-    [ "$(uname -m)" = x86_64 ] || _setup_fail "Lodom runs on x86_64 machines, this one is $(uname -m)"
+    [ "$(uname -m)" = x86_64 ] ||
+        _setup_fail "Lodom runs on x86_64 machines, this one is $(uname -m)"
     _setup_look
     if [ ${#missing[@]} -eq 0 ] && _setup_venv_current; then
         return 0
@@ -257,19 +262,23 @@ _setup_check() {
 _setup_remove() {
     local sources extra
     touch "$SETUP_RECORD"
-    mapfile -t packages < <(sed -n 's/^package //p' "$SETUP_RECORD" | sort | comm -12 - <(_setup_installed))
+    mapfile -t packages < <(sed -n 's/^package //p' "$SETUP_RECORD" | sort |
+        comm -12 - <(_setup_installed))
     mapfile -t sources < <(sed -n 's/^source //p' "$SETUP_RECORD")
     echo "To remove: ${sources[*]} .venv build/guest build/debian"
     if [ ${#packages[@]} -gt 0 ]; then
         echo "To remove, packages installed here: ${packages[*]}"
         [ "$(id -u)" = 0 ] || _setup_fail "only root can remove packages: run it as root"
         extra=$(apt-get -s purge "${packages[@]}" | sed -n 's/^\(Purg\|Remv\) \([^ ]*\).*/\2/p' |
-            sort -u | comm -23 - <(printf '%s\n' "${packages[@]}" "${packages[@]%%:*}" | sort -u) | xargs)
-        [ -z "$extra" ] || _setup_fail "nothing was removed: $extra came later and needs some of these packages"
+            sort -u | comm -23 - <(printf '%s\n' "${packages[@]}" "${packages[@]%%:*}" | sort -u) |
+            xargs)
+        [ -z "$extra" ] ||
+            _setup_fail "nothing was removed: $extra came later and needs some of these packages"
     fi
     _setup_consent
-    [ ${#packages[@]} -eq 0 ] || _setup_apt purge --yes "${packages[@]}" ||
-        _setup_fail "apt-get could not remove the packages; the reason is at the end of build/setup.log"
+    # e2fsprogs counts as essential, yet was not there before; nothing else goes, see above.
+    [ ${#packages[@]} -eq 0 ] || _setup_apt purge --yes --allow-remove-essential "${packages[@]}" ||
+        _setup_fail "apt-get could not remove the packages; $SETUP_REASON"
     rm -f "${sources[@]}"
     rm -rf .venv build/guest build/debian "$SETUP_RECORD"
     echo "Removed."
