@@ -82,6 +82,9 @@ class Listener:
         listening = socket.create_server(
             (host, port), family=family, dualstack_ipv6=host == "::", backlog=128
         )
+        # asyncio sets this only on sockets that name their protocol, which those accepted here do
+        # not: each answer waited 40 ms for a delayed acknowledgement, in the hand-over too.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port = listening.getsockname()[1]
         self._task = asyncio.create_task(self._server.serve([listening]))
         await self._server.up.wait()

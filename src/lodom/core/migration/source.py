@@ -212,7 +212,7 @@ def _moved(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
 
 def _completed(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
     m = replace(m, completed=True)
-    return _cede(m) if m.loaded else (m, (_send(m, msg.Renew()),))
+    return _cede(m) if m.loaded else (m, ())
 
 
 def _loaded(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
