@@ -118,6 +118,16 @@ def test_a_trusted_certificate_replaces_the_password(tmp_path):
     asyncio.run(run())
 
 
+def test_a_known_machine_may_ask_for_epochs_without_a_login_and_nothing_else(tmp_path):
+    async def run():
+        async with world(tmp_path, knows_key=lambda _: True) as w:
+            assert await w.client.ask("epochs", {"u": 0}, *w.at) is not None
+            with pytest.raises(PeerRefused, match="login"):
+                await w.client.ask("check", {}, *w.at)
+
+    asyncio.run(run())
+
+
 def test_a_login_ends(tmp_path):
     """After its time the key is worth nothing."""
 

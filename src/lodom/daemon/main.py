@@ -19,8 +19,10 @@ import structlog
 from lodom import __version__
 from lodom.api.server import ApiServer
 from lodom.console.server import ConsoleServer
-from lodom.core.engine import Engine, first_inventory
+from lodom.core.engine import Engine
 from lodom.core.errors import LodomError
+from lodom.core.lifecycle.factory import first_inventory
+from lodom.core.lifecycle.reconf import booted
 from lodom.core.migration.ownership import may_run
 from lodom.core.model.host import Machine, Region
 from lodom.core.model.inventory import Inventory, changes
@@ -38,6 +40,7 @@ from lodom.drivers.qemu.settings import Settings
 from lodom.grammar.table import role_of
 from lodom.host import net, topology
 from lodom.host.accelerator import verdict
+from lodom.host.boot import boot_id
 from lodom.host.pool import Pool
 from lodom.peer.auth import Authenticator, Backend, Pam, Roles, UsersFile
 from lodom.peer.client import PeerClient
@@ -134,7 +137,7 @@ class _Daemon:
 
 async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _Daemon:
     machine = settings.machine(store.instance, vlans=await net.can_filter_vlans())
-    inventory = store.load(machine) or _configure(store, machine)
+    inventory = _booted(store, store.load(machine) or _configure(store, machine))
     pool = await Pool.open(settings.pool(machine, kept_by_primary(inventory)))
     host = Host(machine, pool)
     groups = GuestGroups(machine.name)
@@ -194,6 +197,7 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
         auth,
         peers,
         release=__version__,
+        knows_key=trust.knows_key,
         trusts_key=trust.knows_key if settings.auth.certificates else lambda _: False,
     )
     loads = Loads(driver.usage, lambda: list(loop.engine.inventory.domains))
@@ -208,6 +212,13 @@ def _configure(store: Store, machine: Machine) -> Inventory:
     inventory = first_inventory(machine, fresh["uuids"][0], fresh["macs"][0])
     store.write(changes(Inventory(machine), inventory))
     return inventory
+
+
+def _booted(store: Store, inventory: Inventory) -> Inventory:
+    """What waited for a boot of the machine, done before anything relies on the inventory."""
+    after = booted(inventory, boot_id())
+    store.write(changes(inventory, after))
+    return after
 
 
 def kept_by_primary(inventory: Inventory) -> tuple[Region, ...]:

@@ -1,6 +1,7 @@
 """The daemon's dealings with other ldmds: checks, reservations, messages, mailboxes."""
 
 import asyncio
+import itertools
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +17,7 @@ from lodom.core.fsm import Event
 from lodom.core.messages import Message
 from lodom.core.migration.conduct import drawing, judged, own_facts, streams
 from lodom.core.migration.orders import CheckFailed, CheckTarget, ReserveAsked, TargetChecked
-from lodom.core.model.inventory import Inventory
+from lodom.core.model.inventory import Inventory, Ownership
 from lodom.core.rules.case import DomainFacts, SourceFacts
 from lodom.core.rules.facts import domain_facts, source_facts
 from lodom.core.rules.form import Finding
@@ -29,6 +30,8 @@ from lodom.peer.server import PeerServer, Sender
 
 _log = structlog.get_logger()
 CHECK_S = 60.0
+EPOCHS_S = 5.0
+"""A boot waits no longer than this for what other machines know of its domains."""
 
 
 MEMORY_RULES = frozenset({"R12", "R13", "R15", "R16", "R17", "R18"})
@@ -101,6 +104,33 @@ class Peers:
     def secret(self, migration: str) -> str:
         """The key of the migration's memory streams; memory only."""
         return self._secrets.get(migration, "")
+
+    # -- after a boot ----------------------------------------------------------------------------
+
+    async def epochs(self, uuids: list[str], peers: list[str]) -> dict[str, Ownership]:
+        """The highest ownership records that *peers* know of these domains.
+
+        Asked before the first start after a boot; a peer that cannot be reached, or does not know
+        this machine's key, says nothing (a stated limit of the hand-over's argument).
+        """
+        answers = await asyncio.gather(*(self._epochs_of(uuids, peer) for peer in peers))
+        highest: dict[str, Ownership] = {}
+        for uuid, epoch, owner in itertools.chain.from_iterable(answers):
+            if uuid not in highest or epoch > highest[uuid].epoch:
+                highest[uuid] = Ownership(uuid, epoch, owner)
+        return highest
+
+    async def _epochs_of(self, uuids: list[str], peer: str) -> list[tuple[str, int, str]]:
+        host, _, port = peer.rpartition(":") if peer.count(":") == 1 else (peer, "", "")
+        try:
+            async with asyncio.timeout(EPOCHS_S):
+                answer = await self._client.ask(
+                    "epochs", dict.fromkeys(uuids, 0), host, int(port or self._port)
+                )
+        except (LodomError, TimeoutError) as error:
+            _log.warning("a peer says nothing of epochs", peer=peer, reason=str(error))
+            return []
+        return [(uuid, int(epoch), str(owner)) for uuid, (epoch, owner) in answer.items()]
 
     # -- as the source ---------------------------------------------------------------------------
 
@@ -242,6 +272,9 @@ class Peers:
         """Judge a case (``check``) or take a reservation (``reserve``)."""
         if kind == "check":
             return await self._judge(_convert(body, _Question))
+        if kind == "epochs":
+            known = self._inventory().ownership
+            return {u: [known[u].epoch, known[u].owner] for u in body if u in known}
         if kind == "locks":
             return await self._locks(_convert(body, _Locks))
         if kind == "reserve":

@@ -39,6 +39,9 @@ from lodom.peer.mailbox import Mailboxes
 VERSIONS = (1,)
 """Protocol versions of this release; with the next one, its own and this."""
 
+FREE_KINDS = frozenset({"epochs"})
+"""Questions that a machine of a known key may ask without a login."""
+
 LOGIN_S = 600.0
 SMALL, LARGE = 16 << 10, 4 << 20
 """Bytes of a body: from anybody, and from a known key."""
@@ -100,11 +103,12 @@ class PeerServer:
         release: str = "",
         versions: Sequence[int] = VERSIONS,
         trusts_key: Callable[[str], bool] = lambda _: False,
+        knows_key: Callable[[str], bool] = lambda _: False,
         login_s: float = LOGIN_S,
     ) -> None:
         self._identity, self._auth, self._hooks = identity, auth, hooks
         self._release, self._versions = release, sorted(versions)
-        self._trusts_key, self._login_s = trusts_key, login_s
+        self._trusts_key, self._knows_key, self._login_s = trusts_key, knows_key, login_s
         self._sessions: dict[str, _Session] = {}
         self._mail = Mailboxes()
         app = Starlette(
@@ -194,12 +198,17 @@ class PeerServer:
 
     async def _ask(self, request: Request) -> Response:
         sender = self._logged_in(request)
-        if sender is None:
+        key = request.headers.get(signature.KEY, "")
+        if sender is None and not self._knows_key(key):
             raise _Rejected(401, "login", "the login is over, or there was none")
         body = await self._signed(request)
         kind, inner = body.get("kind"), body.get("body", {})
         if not isinstance(kind, str) or not isinstance(inner, dict):
             raise _Rejected(400, "malformed", "kind: text, body: an object is wanted")
+        if sender is None:
+            if kind not in FREE_KINDS:
+                raise _Rejected(401, "login", "the login is over, or there was none")
+            sender = Sender(request.headers.get(signature.INSTANCE, ""), key)
         return _ok(await self._hooks.ask(sender, kind, inner))
 
     async def _message(self, request: Request) -> Response:
