@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,18 +98,21 @@ class Lab:
         try:
             placed = [Placed(m, i, self.root) for i, m in enumerate(topology.machines)]
             self._wire(placed, topology)
-            for p in placed:
-                self._configure(p)
-                self.start(p)
-            for p in placed:
-                if p.machine.set_up:
-                    self._set_up(p)
-            for p in placed:
-                self._join_switches(p)
+            # Side by side: each machine's memory is made and proved zero, which takes the time.
+            with ThreadPoolExecutor() as machines:
+                for _ in machines.map(self._bring_up, placed):
+                    pass
             self._trust(placed)
         except BaseException:
             self.down()
             raise
+
+    def _bring_up(self, p: Placed) -> None:
+        self._configure(p)
+        self.start(p)
+        if p.machine.set_up:
+            self._set_up(p)
+        self.join_switches(p)
 
     def _wire(self, placed: list[Placed], topology: Topology) -> None:
         _run("ip", "netns", "add", WIRE)
@@ -117,18 +121,18 @@ class Lab:
         for bridge in ("wire", "guests"):
             _in(WIRE, "ip", "link", "set", bridge, "up")
         for p in placed:
-            self._namespace(p.namespace, f"m{p.index}", p.address, "eth0")
+            self._namespace(p.namespace)
             self._cable("wire", p.namespace, f"m{p.index}", "eth0")
             _in(p.namespace, "ip", "addr", "add", f"{p.address}/24", "dev", "eth0")
             if topology.rate:
                 _shape(p.namespace, topology)
-        self._namespace(CLIENT, "c", CLIENT_ADDRESS, "eth0")
+        self._namespace(CLIENT)
         self._cable("wire", CLIENT, "cw", "eth0")
         self._cable("guests", CLIENT, "cg", "guests")
         _in(CLIENT, "ip", "addr", "add", f"{CLIENT_ADDRESS}/24", "dev", "eth0")
         _in(CLIENT, "ip", "addr", "add", f"{GUESTS}.254/24", "dev", "guests")
 
-    def _namespace(self, name: str, _: str, __: str, ___: str) -> None:
+    def _namespace(self, name: str) -> None:
         _run("ip", "netns", "add", name)
         _in(name, "ip", "link", "set", "lo", "up")
 
@@ -191,7 +195,7 @@ class Lab:
         Raises:
             LabFault: it ended, or did not answer in time; its last words are in the text.
         """
-        log = p.folder / "log" / "ldmd.log"
+        log = p.log
         with log.open("ab") as out:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", p.namespace, sys.executable, "-m", "lodom.daemon.main",
@@ -228,13 +232,20 @@ class Lab:
                 continue
             call(verb, arguments, path=str(p.socket))
 
-    def _join_switches(self, p: Placed) -> None:
-        """Every machine's bridges of switches onto the guests' network."""
-        links = json.loads(_in(p.namespace, "ip", "-j", "-d", "link", "show", "type", "bridge"))
-        for number, link in enumerate(links):
-            end, device = f"g{p.index}x{number}", f"up{number}"
-            self._cable("guests", p.namespace, end, device)
-            _in(p.namespace, "ip", "link", "set", device, "master", link["ifname"])
+    def join_switches(self, p: Placed) -> None:
+        """Put the bridges of the machine's switches, new ones too, onto the guests' network."""
+        links = json.loads(_in(p.namespace, "ip", "-j", "-d", "link", "show"))
+        bridges = {link["ifname"] for link in links if _kind(link) == "bridge"}
+        ups = [link for link in links if link["ifname"].startswith("up")]
+        loose = [link["ifname"] for link in ups if not link.get("master")]
+        for bridge in sorted(bridges - {link.get("master") for link in ups}):
+            if loose:  # its switch was removed
+                device = loose.pop()
+            else:
+                device = f"up{len(ups)}"
+                self._cable("guests", p.namespace, f"g{p.index}x{len(ups)}", device)
+                ups.append({"ifname": device})
+            _in(p.namespace, "ip", "link", "set", device, "master", bridge)
 
     def _trust(self, placed: list[Placed]) -> None:
         from lodom.peer.auth import UsersFile
@@ -291,6 +302,21 @@ class Lab:
         if pid := self.pid(p):
             _end(pid, signal.SIGTERM)
 
+    # -- trouble, for demonstrations and tests ---------------------------------------------------
+
+    def kill(self, p: Placed) -> None:
+        """End the machine's ldmd with SIGKILL, as a crash would; its guests run on."""
+        if pid := self.pid(p):
+            _end(pid)
+
+    def cut(self, p: Placed) -> None:
+        """Take the machine's link to the others down; its guests' own network stays."""
+        _in(p.namespace, "ip", "link", "set", "eth0", "down")
+
+    def mend(self, p: Placed) -> None:
+        """Bring the machine's link to the others up again."""
+        _in(p.namespace, "ip", "link", "set", "eth0", "up")
+
     # -- asking ----------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
@@ -328,6 +354,10 @@ def _shape(namespace: str, topology: Topology) -> None:
         namespace, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", topology.rate,
         "burst", "256kb", "latency", "50ms",
     )  # fmt: skip
+
+
+def _kind(link: dict[str, Any]) -> str:
+    return str(link.get("linkinfo", {}).get("info_kind", ""))
 
 
 def _tail(log: Path) -> str:

@@ -206,3 +206,8 @@ class Placed:
     def socket(self) -> Path:
         """Its ldmd's socket."""
         return self.folder / "run" / "ldmd.sock"
+
+    @property
+    def log(self) -> Path:
+        """What its ldmd logs, every event and effect."""
+        return self.folder / "log" / "ldmd.log"
