@@ -233,6 +233,14 @@ def test_a_domain_handed_to_a_lost_machine_is_taken_back_on_consent(world, a, b)
     assert a.engine.inventory.ownership[d.uuid].epoch == 3
 
 
+def test_two_orders_that_wait_for_the_same_end_are_both_answered(world, a):
+    guest(a)
+    graceful = a.order("stop-domain", ldoms=["ldg1"])
+    forced = a.order("stop-domain", ldoms=["ldg1"], force=True)
+    world.run(seconds=10)
+    assert {graceful, forced} <= set(a.answers)
+
+
 def test_recovering_a_domain_that_is_well_changes_nothing(world, a):
     guest(a)
     before = a.engine.inventory

@@ -42,8 +42,8 @@ class Batch:
 class Waiting:
     """Requests that wait for the end of something; volatile."""
 
-    by_key: dict[str, str] = field(default_factory=dict)
-    """Domain UUID, ``vsw:NAME``, ``migration:ID``, ``cancel:ID`` to request."""
+    by_key: dict[str, list[str]] = field(default_factory=dict)
+    """Domain UUID, ``vsw:NAME``, ``migration:ID``, ``cancel:ID`` to requests."""
     scrubs: dict[str, set[Region]] = field(default_factory=dict)
     """Request to the regions whose scrubbing it awaits."""
     checks: set[str] = field(default_factory=set)
@@ -161,7 +161,7 @@ class Engine:
                 return [*step.effects, do.Reply(order.request)]
             self._waiting.scrubs[order.request] = regions
         elif step.waits:
-            self._waiting.by_key[step.waits] = order.request
+            self._waiting.by_key.setdefault(step.waits, []).append(order.request)
         kind, _, migration = step.waits.partition(":")
         if kind in _ASKED:
             row = before.outgoing[migration]
@@ -190,11 +190,21 @@ class Engine:
             return self._step_target(self.inventory.incoming[key], event)
         return []
 
+    def forget(self, request: str) -> None:
+        """Nobody waits for this answer any more: its client is gone, or its order was undone."""
+        self._waiting.checks.discard(request)
+        self._waiting.scrubs.pop(request, None)
+        for key, requests in list(self._waiting.by_key.items()):
+            kept = [r for r in requests if r != request]
+            self._waiting.by_key[key] = kept
+            if not kept:
+                del self._waiting.by_key[key]
+
     def _lost(self, request: str) -> list[Effect]:
         self._waiting.checks.discard(request)
         for row in self.inventory.outgoing.values():
-            if self._waiting.by_key.get(f"migration:{row.id}") == request:
-                del self._waiting.by_key[f"migration:{row.id}"]
+            if request in self._waiting.by_key.get(f"migration:{row.id}", ()):
+                self.forget(request)
                 if row.phase in source.BEFORE_CEDED:
                     return self._step_source(row, steps.CancelAsked("the ldm command was killed"))
         return []
@@ -256,7 +266,7 @@ class Engine:
         self._waiting.checks.discard(event.request)
         outcome = conduct.begin(self.inventory, event)
         if isinstance(outcome, source.SourceMigration):
-            self._waiting.by_key[f"migration:{outcome.id}"] = event.request
+            self._waiting.by_key[f"migration:{outcome.id}"] = [event.request]
             return self._step_source(outcome, steps.Begun())
         return [outcome]
 
@@ -298,14 +308,15 @@ class Engine:
         return done
 
     def _reported(self, row: source.SourceMigration, event: Event) -> list[Effect]:
-        request = self._waiting.by_key.get(f"migration:{row.id}")
+        requests = self._waiting.by_key.get(f"migration:{row.id}", ())
         now = self.inventory.outgoing.get(row.id)
-        if request is None or now is None:
+        if now is None:
             return []
         if now.phase is row.phase and not isinstance(event, ev.CopyProgressed):
             return []
         numbers = self.numbers.get(row.id, {})
-        return [do.Report(request, {"phase": now.phase.value, **numbers})]
+        progress = {"phase": now.phase.value, **numbers}
+        return [do.Report(request, progress) for request in requests]
 
     # -- bookkeeping -----------------------------------------------------------------------------
 
@@ -323,12 +334,11 @@ class Engine:
         return rest
 
     def _settled(self, e: do.Settle) -> list[Effect]:
-        request = self._waiting.by_key.pop(e.key, None)
-        if request is None:
-            return []
+        requests = self._waiting.by_key.pop(e.key, ())
         if e.error:
-            return [do.Fail(request, e.error)]
-        return [do.Reply(request, {**({"say": e.say} if e.say else {}), **e.result})]
+            return [do.Fail(request, e.error) for request in requests]
+        result = {**({"say": e.say} if e.say else {}), **e.result}
+        return [do.Reply(request, result) for request in requests]
 
 
 _ASKED: dict[str, Event] = {

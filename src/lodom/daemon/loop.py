@@ -107,6 +107,7 @@ class Loop:
         except sqlite3.Error as error:
             if isinstance(event, ev.CommandGiven | TargetChecked | ReserveAsked):
                 self.engine.inventory = before
+                self.engine.forget(getattr(event, "request", ""))
                 refusal = StepFailed(what="Writing the journal", reason=str(error))
                 self._answer(getattr(event, "request", ""), {"error": refusal})
                 _log.error("journal refused an order", reason=str(error))
