@@ -5,7 +5,7 @@ import pytest
 from lodom.core.errors import Busy, LodomError, MigrationFailed, WrongState
 from lodom.core.model.domain import State
 from lodom.core.units import GIB, MIB
-from lodom.sim.world import World
+from lodom.sim.world import World, machine
 
 
 def configured(world, name, *, strands=4, memory=GIB):
@@ -239,6 +239,28 @@ def test_two_orders_that_wait_for_the_same_end_are_both_answered(world, a):
     forced = a.order("stop-domain", ldoms=["ldg1"], force=True)
     world.run(seconds=10)
     assert {graceful, forced} <= set(a.answers)
+
+
+def test_a_new_migration_is_not_mistaken_for_one_whose_end_is_not_confirmed():
+    world = World(seed=1, machines=tuple(machine(name) for name in "abc"))
+    a, b, c = (configured(world, name) for name in "abc")
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=1)
+    b.crash()
+    a.ldm("cancel-operation", operation="migration", ldom="ldg1")
+    assert [r.phase for r in a.engine.inventory.outgoing.values()] == ["released"]
+    a.ldm("migrate-domain", ldom="ldg1", host="c")
+    assert c.hypervisor.running() == [d.uuid]
+
+
+def test_a_domain_of_one_strand_and_a_parked_slot_arrives_on_that_strand(world, a, b):
+    d = guest(a)
+    a.ldm("set-vcpu", number=1, ldom="ldg1")
+    a.ldm("migrate-domain", ldom="ldg1", host="b")
+    arrived = b.engine.inventory.domains[d.uuid]
+    assert arrived.runtime.plugged == (0, 1, 2)
+    assert arrived.runtime.online == (0,)
 
 
 def test_recovering_a_domain_that_is_well_changes_nothing(world, a):

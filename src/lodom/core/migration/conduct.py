@@ -90,7 +90,7 @@ def cancel(inventory: Inventory, order: ev.CommandGiven) -> Step:
                 name=name, why=f"run the command on the source machine {into.source_name}"
             )
     domain = inventory.named(name)
-    row = next((r for r in inventory.outgoing.values() if r.uuid == domain.uuid), None)
+    row = inventory.outgoing.get(domain.migration)
     if row is None or row.phase in (source.Phase.RELEASED, source.Phase.CONFIRMING):
         raise CannotCancel(name=name, why="no migration of it is in progress")
     if row.phase not in source.BEFORE_CEDED:
@@ -107,7 +107,7 @@ def recover(inventory: Inventory, order: ev.CommandGiven) -> Step:
     Without ``yes`` it only tells; with it the engine carries the action out.
     """
     domain = inventory.named(order.arguments["ldom"])
-    row = next((r for r in inventory.outgoing.values() if r.uuid == domain.uuid), None)
+    row = inventory.outgoing.get(domain.migration)
     if row is None or row.phase is not source.Phase.CEDED:
         lines = [f"LDom {domain.name} is {domain.state}; no hand-over of it is in doubt."]
         if row is not None:
@@ -301,7 +301,7 @@ def launched(inventory: Inventory, d: Domain, event: ev.GuestLaunched) -> Domain
     """The shell with the process that waits for its state."""
     row = inventory.incoming[d.migration]
     assert row.spec is not None
-    online = (row.spec.plugged[0],) if row.grow else row.spec.plugged
+    online = tuple(v.vid for v in (row.vcpus[:1] if row.grow else row.vcpus))
     runtime = Runtime(
         event.pid, event.started, event.home, row.spec.boot_vcpus, row.spec.plugged, online
     )
@@ -315,7 +315,8 @@ def book(inventory: Inventory, e: Effect) -> tuple[Inventory, Effects]:
     """Apply one bookkeeping effect; further effects may follow from it."""
     match e:
         case steps.LockDomain(uuid):
-            row = next(r for r in inventory.outgoing.values() if r.uuid == uuid)
+            rows = (r for r in inventory.outgoing.values() if r.uuid == uuid)
+            row = next(r for r in rows if r.phase in source.BEFORE_CEDED)
             inventory = _change(inventory, uuid, migration=row.id)
             # A guest that reboots under the copy goes on (HANDOVER, "The guest has a will").
             return inventory, (do.SetRebootAction(uuid, False),) if row.live else ()
@@ -357,11 +358,11 @@ def _unlock(inventory: Inventory, uuid: str, how: str) -> tuple[Inventory, Effec
 
 def _adopt(inventory: Inventory, uuid: str, how: str) -> tuple[Inventory, Effects]:
     """From shell to ordinary domain; a guest that reboots now ends its R06 and R07 state."""
+    row = inventory.incoming[inventory.domains[uuid].migration]
     d = replace(inventory.domains[uuid], migration="")
     if how == "cold":
         return inventory.with_domain(d), ()
     if how == "gone":
         return life.launch(inventory, d)
-    row = next(r for r in inventory.incoming.values() if r.uuid == uuid)
     d = replace(d, state=State.ACTIVE, running_since=row.since or row.began)
     return inventory.with_domain(d), life.reboot_action(d)
