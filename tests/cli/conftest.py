@@ -32,7 +32,7 @@ MACHINE = Machine(
     regions=(Region(0x4000000, 1 * GIB), Region(0x54000000, 8 * MIB)),
     page=8 * KIB,
     crypto=(CryptoUnit(0, 0), CryptoUnit(1, 1)),
-    buses=(Bus("pci@780", "bus_a"), Bus("pci@7c0", "bus_b")),
+    buses=(Bus("pci@780", "bus_a", "sysfs"), Bus("pci@7c0", "bus_b", "sysfs")),
     hypervisor=Hypervisor("10.0.2", "tcg", "KVM is not usable", firmware={"bios": "sha256:ab"}),
 )
 PRIMARY = Domain(
@@ -47,6 +47,7 @@ PRIMARY = Domain(
         vcpus=tuple(Vcpu(i, i) for i in range(4)),
         blocks=(Block(0x4000000, 0x4000000, 768 * MIB),),
         crypto=(0,),
+        io=("pci@780",),
     ),
 )
 LDG1 = Domain(

@@ -61,7 +61,7 @@ def test_sixth_flag_is_the_migration(letter: str) -> None:
 
 def test_third_and_fifth_flag() -> None:
     vcc = INVENTORY.put("vcc", "vcc0", Concentrator("vcc0", "ldg1", 1, 2))
-    assert flags(GUEST, Live(reconfiguring=frozenset({"u1"})), vcc) == "-nd-v-"
+    assert flags(GUEST, Live(), vcc) == "-n--v-"
 
 
 def test_control_domain_is_always_normal() -> None:

@@ -4,9 +4,11 @@ import sqlite3
 
 import pytest
 
-from lodom.core.engine import first_inventory
+from lodom.core.lifecycle.factory import first_inventory
+from lodom.core.lifecycle.reconf import snapshot
 from lodom.core.model.host import Machine, Region, Strand
 from lodom.core.model.inventory import Change, Inventory, Ownership, changes
+from lodom.core.model.saved import Mark, Reconfiguration
 from lodom.store.sqlite import JournalConflict, JournalUnusable, Store
 
 MACHINE = Machine("a", "i", "cpu", 1, (Strand(0, 0, 0),), (Region(0, 1 << 30),), 1 << 21)
@@ -20,6 +22,9 @@ def test_an_inventory_comes_back_as_it_was(tmp_path):
     inventory = first_inventory(MACHINE, "u", "00:14:4f:f8:00:01")
     store = _store(tmp_path)
     assert store.load(MACHINE) is None
+    inventory = inventory.put("configs", "one", snapshot(inventory, "one"))
+    waits = Reconfiguration(inventory.primary.constraints, inventory.primary.bound)
+    inventory = inventory.put("reconf", "primary", waits).put("marks", "boot", Mark("1"))
     store.write(changes(Inventory(MACHINE), inventory))
     store.close()
     again = _store(tmp_path)

@@ -2,7 +2,7 @@
 _ldm() {
     local cur=${COMP_WORDS[COMP_CWORD]} words=
     if ((COMP_CWORD == 1)); then
-        words="add-domain add-mau add-memory add-variable add-vcc add-vcpu add-vdisk add-vds add-vdsdev add-vnet add-vsw bind-domain cancel-operation explain list list-bindings list-constraints list-devices list-domain list-services list-variable migrate-domain recover-domain remove-domain remove-mau remove-memory remove-variable remove-vcc remove-vcpu remove-vdisk remove-vds remove-vdsdev remove-vnet remove-vsw set-domain set-mau set-memory set-variable set-vcc set-vcons set-vcpu set-vdsdev start-domain stop-domain unbind-domain --help -V"
+        words="add-domain add-io add-mau add-memory add-spconfig add-variable add-vcc add-vcpu add-vdisk add-vds add-vdsdev add-vnet add-vsw bind-domain cancel-operation explain list list-bindings list-constraints list-devices list-domain list-services list-spconfig list-variable migrate-domain recover-domain remove-domain remove-io remove-mau remove-memory remove-spconfig remove-variable remove-vcc remove-vcpu remove-vdisk remove-vds remove-vdsdev remove-vnet remove-vsw set-domain set-mau set-memory set-spconfig set-variable set-vcc set-vcons set-vcpu set-vdsdev start-domain stop-domain unbind-domain --help -V"
     else
         case ${COMP_WORDS[1]} in
             list-bindings|ls-bindings) words="-e -p" ;;
@@ -19,6 +19,10 @@ _ldm() {
             mig|migrate|migrate-dom|migrate-domain) words="--json -c -f -n -p -v" ;;
             recover|recover-dom|recover-domain) words="-y" ;;
             cancel-op|cancel-operation) words="migration reconf" ;;
+            add-io) words="bypass=" ;;
+            add-config|add-spconfig) words="-r" ;;
+            remove-config|remove-spconfig|rm-config|rm-spconfig) words="-r" ;;
+            list-config|list-spconfig|ls-config|ls-spconfig) words="-r" ;;
             add-vcc|add-vconscon) words="port-range=" ;;
             set-vcc|set-vconscon) words="port-range=" ;;
             remove-vcc|remove-vconscon|rm-vcc|rm-vconscon) words="-f" ;;

@@ -11,11 +11,21 @@ from dataclasses import dataclass, field, replace
 from lodom.core import effects as do
 from lodom.core import events as ev
 from lodom.core import messages as msg
-from lodom.core.commands import devices, domains, lifecycle, resources, services  # noqa: F401
+from lodom.core.commands import (  # noqa: F401
+    devices,
+    domains,
+    io,
+    lifecycle,
+    resources,
+    services,
+    spconfig,
+)
 from lodom.core.commands.form import COMMANDS, Step
 from lodom.core.errors import InvalidValue, LodomError, StepFailed
 from lodom.core.fsm import Effect, Effects, Event
 from lodom.core.lifecycle import domain as life
+from lodom.core.lifecycle import reconf
+from lodom.core.lifecycle.factory import first_inventory as first_inventory
 from lodom.core.migration import conduct, source, steps, target
 from lodom.core.migration.guard import refuse_while_migrating
 from lodom.core.migration.orders import (
@@ -25,9 +35,9 @@ from lodom.core.migration.orders import (
     ReserveAsked,
     TargetChecked,
 )
-from lodom.core.model.domain import PRIMARY, Bindings, Block, Constraints, Domain, State, Vcpu
-from lodom.core.model.host import Machine, Region
-from lodom.core.model.inventory import Change, Inventory, Ownership, changes
+from lodom.core.model.domain import Domain, State
+from lodom.core.model.host import Region
+from lodom.core.model.inventory import Change, Inventory, changes
 
 
 @dataclass(frozen=True)
@@ -145,7 +155,7 @@ class Engine:
             if order.verb in conduct.ORDERS:
                 step = conduct.ORDERS[order.verb](self.inventory, order)
             elif order.verb in COMMANDS:
-                step = COMMANDS[order.verb](self.inventory, order)
+                step = reconf.ordered(self.inventory, order, COMMANDS[order.verb])
             else:
                 raise InvalidValue(what="command", value=order.verb, why="not known to this ldmd")
         except LodomError as error:
@@ -217,18 +227,17 @@ class Engine:
             return []
         if isinstance(event, _ORDINARY):
             return self._living(life.happen(self.inventory, d, event))
-        out = self.inventory.outgoing.get(d.migration)
-        into = self.inventory.incoming.get(d.migration)
+        out = next((r for r in self.inventory.outgoing.values() if r.uuid == uuid), None)
+        into = next((r for r in self.inventory.incoming.values() if r.uuid == uuid), None)
         if isinstance(event, ev.CopyProgressed | ev.CopyCompleted):
             self.numbers[event.migration] = event.numbers
-        if out:
+        if out and d.migration == out.id:
             self._note_online(d, event)
             return [*self._step_source(out, event), *self._reported(out, event)]
-        if into:
+        if into and d.migration == into.id:
             self._note_launch(d, event)
             return self._step_target(into, event)
-        into = next((r for r in self.inventory.incoming.values() if _restoring(r, uuid)), None)
-        if into and isinstance(event, ev.VcpusSet | ev.VcpusRefused):
+        if into and not into.restored and isinstance(event, ev.VcpusSet | ev.VcpusRefused):
             self._note_online(d, event)
             return self._step_target(into, event)
         ended = into and isinstance(event, ev.GuestGone)
@@ -342,11 +351,6 @@ class Engine:
         return [do.Reply(request, result) for request in requests]
 
 
-def _restoring(row: target.TargetMigration, uuid: str) -> bool:
-    """The domain has arrived by this migration, and not yet got all its strands back."""
-    return row.uuid == uuid and row.phase is target.Phase.RUNNING and not row.restored
-
-
 _ASKED: dict[str, Event] = {
     "cancel": steps.CancelAsked("cancelled by the operator"),
     "recover": steps.RecoverAsked(),
@@ -361,25 +365,3 @@ _ORDINARY = (
     ev.GuestRebooted,
 )
 """News that concern a domain's own life, also while a migration holds it."""
-
-
-def first_inventory(machine: Machine, uuid: str, mac: str) -> Inventory:
-    """A machine that was never configured: the control domain owns everything."""
-    vcpus = tuple(Vcpu(vid, s.pid) for vid, s in enumerate(sorted(machine.strands)))
-    blocks, ra = [], machine.ra_base
-    for region in sorted(machine.regions):
-        blocks.append(Block(ra, region.base, region.size))
-        ra += region.size
-    units = tuple(u.id for u in machine.crypto)
-    memory = sum(r.size for r in machine.regions)
-    primary = Domain(
-        uuid=uuid,
-        name=PRIMARY,
-        mac=mac,
-        state=State.ACTIVE,
-        agent=True,
-        constraints=Constraints(vcpu=len(vcpus), memory=memory, mau=len(units)),
-        bindings=Bindings(vcpus=vcpus, blocks=tuple(blocks), crypto=units),
-    )
-    inventory = Inventory(machine).with_domain(primary)
-    return inventory.put("ownership", uuid, Ownership(uuid, 1, machine.instance))

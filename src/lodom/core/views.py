@@ -16,6 +16,7 @@ from typing import Any
 from lodom.core.alloc.regions import free_ranges
 from lodom.core.alloc.strands import free_strands
 from lodom.core.errors import DomainUnknown, ObjectUnknown
+from lodom.core.lifecycle.reconf import FACTORY, pending
 from lodom.core.model.devices import Concentrator, DiskServer, Switch, Vdisk, Vnet
 from lodom.core.model.domain import Block, Domain, State
 from lodom.core.model.inventory import Inventory
@@ -49,8 +50,6 @@ class Live:
     load: Mapping[str, float] = field(default_factory=dict)
     vcpu_load: Mapping[tuple[str, int], float] = field(default_factory=dict)
     moving: Mapping[str, Moving] = field(default_factory=dict)
-    reconfiguring: frozenset[str] = frozenset()
-    """Domains in a delayed reconfiguration."""
     release: str = ""
     protocol: str = ""
     schema: str = ""
@@ -119,7 +118,7 @@ def domain(d: Domain, inventory: Inventory, live: Live) -> Document:
         ],
         "blocks": [_block(b) for b in (bindings.blocks if bindings else ())],
         "variables": [{"name": n, "value": v} for n, v in d.constraints.variables],
-        "io": [_bus(name, inventory) for name in d.constraints.io],
+        "io": [_bus(name, inventory) for name in (bindings or d.constraints).io],
         **_services(d.name, inventory),
         "network": [_vnet(v, d, inventory) for v in d.constraints.vnets],
         "disk": [_vdisk(v, inventory) for v in d.constraints.vdisks],
@@ -154,7 +153,7 @@ def flags(d: Domain, inventory: Inventory, live: Live) -> str:
         (
             "s" if busy else "-",
             running if _runs(d) else "t" if busy else "-",
-            "d" if d.uuid in live.reconfiguring else "-",
+            "d" if d.control and inventory.reconf else "-",
             "c" if d.control else "-",
             "v" if any(_services(d.name, inventory).values()) else "-",
             moving.flag if moving else "-",
@@ -210,7 +209,7 @@ def _operation(d: Domain, live: Live) -> Document | None:
 
 
 def _bus(name: str, inventory: Inventory) -> Document:
-    bus = next((b for b in inventory.machine.buses if name in (b.name, b.pseudonym)), None)
+    bus = inventory.machine.bus(name)
     return {"device": bus.name if bus else name, "pseudonym": bus.pseudonym if bus else ""}
 
 
@@ -338,7 +337,8 @@ def list_devices(arguments: Mapping[str, Any], inventory: Inventory, live: Live)
 
     ``vcpu``: pid, core, free (0 or 100), bound (name or ""), held (name of the domain that holds
     the strand back until it reboots, R06, or ""), cpu (the host's); ``mau``: id, cpuset, bound;
-    ``memory``: pa, size, bound (``_sys_``: being scrubbed); ``io``: device, pseudonym, bound;
+    ``memory``: pa, size, bound (``_sys_``: being scrubbed); ``io``: device, pseudonym, bound,
+    source (``sysfs``: of the host; ``declared``: in machine.toml, no device behind it);
     ``emulated``: strands share the host's CPUs.
     """
     machine = inventory.machine
@@ -346,7 +346,7 @@ def list_devices(arguments: Mapping[str, Any], inventory: Inventory, live: Live)
     bound = {v.pid: d.name for d in domains for v in d.bound.vcpus}
     held = {pid: d.name for d in domains for pid in d.bound.held}
     units = {unit: d.name for d in domains for unit in d.bound.crypto}
-    buses = {name: d.name for d in inventory.sorted_domains() for name in d.constraints.io}
+    buses = {name: d.name for d in domains for name in d.bound.io}
     free = set(free_strands(inventory))
     return {
         "vcpu": [
@@ -369,7 +369,8 @@ def list_devices(arguments: Mapping[str, Any], inventory: Inventory, live: Live)
             {
                 "device": b.name,
                 "pseudonym": b.pseudonym,
-                "bound": buses.get(b.name, "") or buses.get(b.pseudonym, ""),
+                "bound": buses.get(b.name, ""),
+                "source": b.source,
             }
             for b in machine.buses
         ],
@@ -409,7 +410,7 @@ def list_constraints(arguments: Mapping[str, Any], inventory: Inventory, live: L
 
 
 def _constraints(d: Domain, inventory: Inventory) -> Document:
-    asked = d.constraints
+    asked = ((pending(inventory) if d.control else None) or d).constraints
     return {
         "name": d.name,
         "mac": d.mac,
@@ -451,6 +452,21 @@ def list_variables(arguments: Mapping[str, Any], inventory: Inventory, live: Liv
     return {"variables": [{"name": n, "value": known[n]} for n in wanted]}
 
 
+def list_configurations(arguments: Mapping[str, Any], inventory: Inventory, live: Live) -> Document:
+    """``{"configs": [{"name", "current", "next"}]}``; with ``autosave`` none, as there are none."""
+    if arguments.get("autosave"):
+        return {"configs": []}
+    marks = inventory.marks
+    current = marks["current"].value if "current" in marks else FACTORY
+    following = marks["next"].value if "next" in marks else ""
+    return {
+        "configs": [
+            {"name": name, "current": name == current, "next": name == following}
+            for name in (FACTORY, *sorted(inventory.configs))
+        ]
+    }
+
+
 VIEWS: Mapping[str, Callable[[Mapping[str, Any], Inventory, Live], Document]] = {
     "list-domain": list_domains,
     "list-bindings": list_domains,
@@ -458,5 +474,6 @@ VIEWS: Mapping[str, Callable[[Mapping[str, Any], Inventory, Live], Document]] = 
     "list-constraints": list_constraints,
     "list-devices": list_devices,
     "list-variable": list_variables,
+    "list-spconfig": list_configurations,
     "show-version": show_version,
 }

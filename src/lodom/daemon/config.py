@@ -16,6 +16,7 @@ from lodom.core.units import MIB, format_size, parse_size
 from lodom.daemon import toml
 from lodom.daemon.toml import Source, key, table, tables
 from lodom.host import pool, topology
+from lodom.host.probe import vfio
 from lodom.host.topology import Cpu
 
 PATH = Path("/etc/lodom/machine.toml")
@@ -304,6 +305,7 @@ class Config:
             rules=self.migration.rules,
             strict=self.migration.strict,
             vlans=vlans,
+            vfio="" if (real := vfio(root)).present else f"no VFIO: {real.why}",
         )
 
     def pool(self, machine: Machine, kept: tuple[Region, ...]) -> pool.PoolSpec:

@@ -20,6 +20,7 @@ from lodom.core.model.devices import Concentrator, DiskServer, Switch
 from lodom.core.model.domain import Domain
 from lodom.core.model.host import Machine
 from lodom.core.model.inventory import TABLES, Change, Freed, Inventory, Ownership
+from lodom.core.model.saved import Configuration, Mark, Reconfiguration
 
 _TYPES: Final[dict[str, Any]] = {
     "domains": Domain,
@@ -30,6 +31,9 @@ _TYPES: Final[dict[str, Any]] = {
     "outgoing": SourceMigration,
     "incoming": TargetMigration,
     "dirty": Freed,
+    "reconf": Reconfiguration,
+    "configs": Configuration,
+    "marks": Mark,
 }
 assert tuple(_TYPES) == TABLES
 

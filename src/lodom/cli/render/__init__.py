@@ -23,6 +23,8 @@ def render(verb: str, arguments: Mapping[str, Any], document: Mapping[str, Any])
             return (p.constraints if parseable else machine.constraints)(doc["domains"])
         case "list-variable":
             return machine.variables(doc)
+        case "list-spconfig":
+            return machine.configurations(doc)
         case "show-version":
             return machine.version(doc)
     return _plain(doc)

@@ -65,10 +65,17 @@ def _memory(d: Document, everything: bool) -> list[str]:
 
 def _buses(d: Document, everything: bool) -> list[str]:
     columns = (("DEVICE", 17), ("PSEUDONYM", 17), ("BOUND", 8), ("OPTIONS", 0))
-    rows = [(b["device"], b["pseudonym"], "yes" if b["bound"] else "", "") for b in d["io"]]
+    rows = [(b["device"], b["pseudonym"], "yes" if b["bound"] else "", _origin(b)) for b in d["io"]]
     if everything:
         return section("IO", columns, rows)
-    return section("IO", columns[:2], [cells[:2] for cells in rows if not cells[2]])
+    free = [(*cells[:2], cells[3]) for cells in rows if not cells[2]]
+    shown = (*columns[:2], columns[3]) if any(cells[2] for cells in free) else columns[:2]
+    return section("IO", shown, [cells[: len(shown)] for cells in free])
+
+
+def _origin(bus: Document) -> str:
+    """A bus of machine.toml is a name without a device; it must not pass for a real one."""
+    return "declared" if bus["source"] == "declared" else ""
 
 
 def _notes(d: Document) -> list[str]:
@@ -110,7 +117,7 @@ def _with_owner(cells: tuple[object, ...], owner: str) -> tuple[object, ...]:
     return (cells[0], owner, *cells[1:])
 
 
-# -- list-constraints, list-variable ------------------------------------------------------------
+# -- list-constraints, list-variable, list-spconfig ----------------------------------------------
 
 
 def constraints(documents: Iterable[Document]) -> list[str]:
@@ -148,6 +155,14 @@ def _constraints(d: Document) -> list[str]:
 def variables(d: Document) -> list[str]:
     """``name=value``, one a line."""
     return [f"{v['name']}={v['value']}" for v in d["variables"]]
+
+
+def configurations(d: Document) -> list[str]:
+    """One name a line, with what it is to the machine (digest 2.8)."""
+    return [
+        c["name"] + (" [current]" if c["current"] else " [next]" if c["next"] else "")
+        for c in d["configs"]
+    ]
 
 
 # -- -V -----------------------------------------------------------------------------------------

@@ -290,11 +290,15 @@ def _blocks(d: Document, everything: bool) -> list[str]:
 
 def _buses(d: Document, everything: bool) -> list[str]:
     rows = [
-        record("", ("dev", b["device"]), ("alias", b["pseudonym"]), *_bound(b["bound"]))
+        record("", ("dev", b["device"]), ("alias", b["pseudonym"]), *_bound(b["bound"]), *_opts(b))
         for b in d["io"]
         if everything or not b["bound"]
     ]
     return _table("IO", rows)
+
+
+def _opts(bus: Document) -> tuple[tuple[str, object], ...]:
+    return (("opts", "declared"),) if bus["source"] == "declared" else ()
 
 
 def _bound(name: str) -> tuple[tuple[str, object], ...]:

@@ -8,6 +8,7 @@ from lodom.core.alloc.regions import free_ranges, merge
 from lodom.core.effects import Scrub
 from lodom.core.errors import (
     CryptoExhausted,
+    InUse,
     InvalidValue,
     MemoryExhausted,
     NoFreePort,
@@ -107,6 +108,7 @@ def give(inventory: Inventory, domain: Domain) -> Bindings:
 
     Raises:
         InvalidValue: it asks for no strand or no memory.
+        ObjectUnknown, InUse: an I/O bus is not on this machine, or another domain's.
         LodomError: of the grants above.
     """
     wanted = domain.constraints
@@ -114,13 +116,24 @@ def give(inventory: Inventory, domain: Domain) -> Bindings:
         if not amount:
             why = f"LDom {domain.name} needs some; set-{what} gives it"
             raise InvalidValue(what=f"amount of {what}", value="0", why=why)
+    _own_buses(inventory, domain)
     pids = grant_strands(inventory, wanted.vcpu)
     return Bindings(
         vcpus=tuple(Vcpu(vid, pid) for vid, pid in enumerate(pids)),
         blocks=grant_memory(inventory, wanted.memory),
         crypto=grant_crypto(inventory, pids, wanted.mau),
         console=grant_console(inventory, domain),
+        io=wanted.io,
     )
+
+
+def _own_buses(inventory: Inventory, domain: Domain) -> None:
+    for name in domain.constraints.io:
+        if inventory.machine.bus(name) is None:
+            raise ObjectUnknown(what="I/O bus", name=name, where=" on this machine")
+        for other in inventory.domains.values():
+            if other.uuid != domain.uuid and other.bindings and name in other.bindings.io:
+                raise InUse(what="I/O bus", name=name, user=f"LDom {other.name}")
 
 
 def freed(inventory: Inventory, blocks: Iterable[Block]) -> tuple[Inventory, Effects]:

@@ -13,10 +13,9 @@ from lodom.core.errors import (
     MigrationFailed,
     MigrationInDoubt,
     MigrationRefused,
-    NotSupported,
 )
 from lodom.core.fsm import Effect, Effects
-from lodom.core.lifecycle import binding
+from lodom.core.lifecycle import binding, reconf
 from lodom.core.lifecycle import domain as life
 from lodom.core.lifecycle.spec import guest_spec
 from lodom.core.migration import source, steps, target
@@ -77,12 +76,10 @@ def cancel(inventory: Inventory, order: ev.CommandGiven) -> Step:
 
     Raises:
         CannotCancel: there is none, it is the target's side, or it is too late.
-        NotSupported: another operation was named.
+        WrongState: the control domain's reconfiguration was named, and there is none.
     """
-    if order.arguments["operation"] != "migration":
-        raise NotSupported(
-            what="cancel-operation reconf", why="no delayed reconfiguration is active"
-        )
+    if order.arguments["operation"] == "reconf":
+        return reconf.cancel(inventory, order)
     name = order.arguments["ldom"]
     for into in inventory.incoming.values():
         if into.name == name and into.phase in target.UNDECIDED:
@@ -213,7 +210,8 @@ MAX_STREAMS = 8
 def own_facts(inventory: Inventory) -> MachineFacts:
     """What this machine says of itself, migrations in progress included."""
     under_way = tuple(MigrationFacts(*found) for found in in_progress(inventory))
-    return machine_facts(inventory, protocols=PROTOCOLS, migrations=under_way)
+    delayed = bool(inventory.reconf)
+    return machine_facts(inventory, protocols=PROTOCOLS, delayed=delayed, migrations=under_way)
 
 
 def streams(source: MachineFacts, target: MachineFacts) -> int:

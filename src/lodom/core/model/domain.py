@@ -80,6 +80,8 @@ class Bindings:
     cpu_dr_off: bool = False
     """R07: the domain arrived by migration and has not been rebooted since."""
     platform: Platform | None = None
+    io: tuple[str, ...] = ()
+    """I/O buses, by name."""
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,12 @@ class Machine:
     strict: bool = False
     vlans: bool = False
     """The kernel can filter VLANs on bridges."""
+    vfio: str = ""
+    """Why no real device can be given to a guest; empty where the host has VFIO."""
+
+    def bus(self, name: str) -> Bus | None:
+        """The I/O bus of that name or pseudonym."""
+        return next((b for b in self.buses if name in (b.name, b.pseudonym)), None)
 
     def core_of(self, pid: int) -> int:
         """The core that strand *pid* belongs to."""

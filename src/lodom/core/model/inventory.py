@@ -12,6 +12,7 @@ from lodom.core.errors import DomainUnknown
 from lodom.core.model.devices import Concentrator, DiskServer, Switch
 from lodom.core.model.domain import PRIMARY, Domain
 from lodom.core.model.host import Machine, Region
+from lodom.core.model.saved import Configuration, Mark, Reconfiguration
 
 T = TypeVar("T")
 
@@ -32,7 +33,10 @@ class Freed:
     region: Region
 
 
-TABLES = ("domains", "vds", "vsw", "vcc", "ownership", "outgoing", "incoming", "dirty")
+TABLES = (
+    "domains", "vds", "vsw", "vcc", "ownership", "outgoing", "incoming", "dirty",
+    "reconf", "configs", "marks",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,10 @@ class Inventory:
     incoming: Mapping[str, Any] = field(default_factory=dict)
     """Target sides of migrations, by migration id."""
     dirty: Mapping[str, Freed] = field(default_factory=dict)
+    reconf: Mapping[str, Reconfiguration] = field(default_factory=dict)
+    """The delayed reconfiguration of the control domain, while there is one."""
+    configs: Mapping[str, Configuration] = field(default_factory=dict)
+    marks: Mapping[str, Mark] = field(default_factory=dict)
 
     # -- looking up ------------------------------------------------------------------------------
 
