@@ -227,17 +227,18 @@ class Engine:
             return []
         if isinstance(event, _ORDINARY):
             return self._living(life.happen(self.inventory, d, event))
-        out = next((r for r in self.inventory.outgoing.values() if r.uuid == uuid), None)
-        into = next((r for r in self.inventory.incoming.values() if r.uuid == uuid), None)
+        out = self.inventory.outgoing.get(d.migration)
+        into = self.inventory.incoming.get(d.migration)
         if isinstance(event, ev.CopyProgressed | ev.CopyCompleted):
             self.numbers[event.migration] = event.numbers
-        if out and d.migration == out.id:
+        if out:
             self._note_online(d, event)
             return [*self._step_source(out, event), *self._reported(out, event)]
-        if into and d.migration == into.id:
+        if into:
             self._note_launch(d, event)
             return self._step_target(into, event)
-        if into and not into.restored and isinstance(event, ev.VcpusSet | ev.VcpusRefused):
+        into = next((r for r in self.inventory.incoming.values() if _restoring(r, uuid)), None)
+        if into and isinstance(event, ev.VcpusSet | ev.VcpusRefused):
             self._note_online(d, event)
             return self._step_target(into, event)
         ended = into and isinstance(event, ev.GuestGone)
@@ -349,6 +350,11 @@ class Engine:
             return [do.Fail(request, e.error) for request in requests]
         result = {**({"say": e.say} if e.say else {}), **e.result}
         return [do.Reply(request, result) for request in requests]
+
+
+def _restoring(row: target.TargetMigration, uuid: str) -> bool:
+    """The domain has arrived by this migration, and not yet got all its strands back."""
+    return row.uuid == uuid and row.phase is target.Phase.RUNNING and not row.restored
 
 
 _ASKED: dict[str, Event] = {
