@@ -1,0 +1,30 @@
+# Every target works in the environment that ./test sets up (.venv).
+PYTHON = .venv/bin/python
+SEEDS ?= 200
+N ?= 10
+
+help:            ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+check:           ## linters, formatting, types, import contracts
+	.venv/bin/ruff check src tests
+	.venv/bin/ruff format --check src tests
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+pure:            ## tests that need neither root nor QEMU
+	.venv/bin/pytest -m "not live and not long" tests
+live:            ## tests on real QEMU, bridges and ldmds (root)
+	.venv/bin/pytest -m "live and not long" -v tests
+verify:          ## every interleaving of the two migration machines, to a bound
+	$(PYTHON) -m lodom.sim.explore
+sim:             ## the real engine on a virtual clock with faults: make sim SEEDS=1000
+	$(PYTHON) -m lodom.sim $(SEEDS)
+chaos:           ## random faults on real processes: make chaos N=50
+	$(PYTHON) tests/chaos/run.py --n $(N)
+sabotage:        ## planted defects, each must turn its test red
+	$(PYTHON) tests/sabotage/run.py
+test-long:       ## the long tests
+	.venv/bin/pytest -m long -v tests
+docs:            ## the generated reference
+	$(PYTHON) -m lodom.grammar docs/reference
+	$(PYTHON) tools/gen_reference.py docs/reference
+.PHONY: help check pure live verify sim chaos sabotage test-long docs
