@@ -105,13 +105,19 @@ class Arrivals:
 
         The two ends count: with *until* given, silence up to it is part of the answer.
         """
+        return self.silence(since, until)[1]
+
+    def silence(self, since: float = 0.0, until: float | None = None) -> tuple[float, float]:
+        """When that longest time began (of ``monotonic()``), and how long it was."""
         with self._changed:
             times = [t for t in self._times if t >= since and (until is None or t <= until)]
         if since:
             times.insert(0, since)
         if until is not None:
             times.append(until)
-        return max((b - a for a, b in pairwise(times)), default=0.0)
+        gaps = ((b - a, a) for a, b in pairwise(times))
+        length, begin = max(gaps, default=(0.0, since))
+        return begin, length
 
     def wait(self, count: int = 1, *, since: float | None = None, within: float) -> None:
         """Return when *count* arrivals came at *since* (default: now) or later.

@@ -1,0 +1,34 @@
+"""A guest's console, by telnet to its port, as an administrator would use it."""
+
+import re
+import socket
+
+from lodom.lab.watch import inside
+
+_COMMANDS = re.compile(rb"\xff[\xfb-\xfe].|\xff[\xf0-\xfa]")
+_PATIENCE_S = 15.0
+
+
+def converse(namespace: str, port: int, prompt: str, lines: list[str]) -> str:
+    """Type *lines*, each after the prompt; what the console shows, without telnet's own bytes.
+
+    Raises:
+        OSError: nobody listens there, or the prompt does not come.
+    """
+    shown = b""
+    with inside(
+        namespace, lambda: socket.create_connection(("127.0.0.1", port), _PATIENCE_S)
+    ) as console:
+        console.sendall(b"\r")
+        for line in [*lines, ""]:
+            got = b""
+            while not _COMMANDS.sub(b"", got).endswith(prompt.encode()):
+                data = console.recv(4096)
+                if not data:
+                    raise ConnectionError(f"console port {port} was closed")
+                got += data
+            shown += got
+            if line:
+                console.sendall(line.encode() + b"\r")
+    text = _COMMANDS.sub(b"", shown).decode(errors="replace")
+    return "\n".join(line.rstrip() for line in text.replace("\r", "").splitlines())

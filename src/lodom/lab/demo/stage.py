@@ -1,0 +1,124 @@
+"""What the viewer sees: headings, sentences, commands as typed with what they print."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from textwrap import fill
+from time import monotonic
+
+from lodom.lab.topology import Placed
+
+PROMPT = b"Target Password:"
+_ASK_S = 20.0
+
+
+class DemoFault(Exception):
+    """The demonstration is not what it says; the text tells what is wrong."""
+
+
+class Stage:
+    """Prints; in bold and dim on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stdout.isatty() and sys.stderr.isatty()
+        self._began = monotonic()
+        self._acts = 0
+
+    @property
+    def seconds(self) -> float:
+        """Since the demonstration began."""
+        return monotonic() - self._began
+
+    def act(self, title: str) -> None:
+        """A heading."""
+        self._acts += 1
+        self._print(f"\n== {self._acts}. {title} ".ljust(78, "="), "1")
+
+    def tell(self, text: str) -> None:
+        """A paragraph."""
+        self._print("\n" + fill(" ".join(text.split()), 78), "2")
+
+    def show(self, lines: Iterable[str]) -> None:
+        """Lines as they are."""
+        self._print("\n".join(["", *lines]))
+
+    def check(self, holds: bool, what: str) -> None:
+        """One line that says what was found to hold.
+
+        Raises:
+            DemoFault: it does not.
+        """
+        if not holds:
+            raise DemoFault(f"this does not hold: {what}")
+        self._print(f"  ok  {what}")
+
+    def command(self, where: str, *words: str) -> None:
+        """The line as it is typed on a machine."""
+        line = " ".join(f'"{w}"' if " " in w else w for w in words)
+        self._print(f"\n{where}# {line}", "1")
+
+    def ldm(self, p: Placed, *words: str, status: int = 0, bar: bool = False) -> str:
+        """Run ``ldm`` on a machine and show what it prints; the text.  With *bar* it draws one.
+
+        Raises:
+            DemoFault: its exit status is not *status*.
+        """
+        self.command(p.machine.name, "ldm", *words)
+        ours = bar and self.terminal
+        done = subprocess.run(
+            ldm_argv(*words), env=ldm_environment(p), stdout=subprocess.PIPE,
+            stderr=None if ours else subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        self.output(done.stdout)
+        self._expect(done.returncode, status, words)
+        return done.stdout
+
+    def ldm_asked(self, p: Placed, secret: str, *words: str, status: int = 0) -> str:
+        """As ``ldm``, on a terminal of its own, on which the password is typed when asked for."""
+        self.command(p.machine.name, "ldm", *words)
+        master, slave = pty.openpty()
+        try:
+            with subprocess.Popen(
+                ["setsid", "-c", *ldm_argv(*words)], env=ldm_environment(p), stdin=slave,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            ) as process:  # fmt: skip
+                os.close(slave)
+                asked = b""
+                while PROMPT not in asked:
+                    asked += os.read(master, 256)
+                os.write(master, f"{secret}\n".encode())
+                text = process.communicate(timeout=_ASK_S)[0]
+        finally:
+            os.close(master)
+        text = f"{PROMPT.decode()}\n{text}"
+        self.output(text)
+        self._expect(process.returncode, status, words)
+        return text
+
+    def output(self, text: str) -> None:
+        """What a command printed."""
+        if text:
+            self._print(text.rstrip("\n"))
+
+    def _expect(self, code: int, status: int, words: tuple[str, ...]) -> None:
+        if code != status:
+            raise DemoFault(f"ldm {' '.join(words)} ended with {code}, not {status}")
+
+    def _print(self, text: str, style: str = "") -> None:
+        if self.terminal and style:
+            text = re.sub(r"(?m)^(.+)$", rf"\033[{style}m\1\033[0m", text)
+        print(text, flush=True)
+
+
+def ldm_argv(*words: str) -> list[str]:
+    """The ``ldm`` of this installation."""
+    return [str(Path(sys.executable).with_name("ldm")), *words]
+
+
+def ldm_environment(p: Placed) -> dict[str, str]:
+    """The environment in which ``ldm`` talks to that machine's ldmd."""
+    return {**os.environ, "LODOM_SOCKET": str(p.socket)}
