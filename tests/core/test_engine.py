@@ -263,6 +263,25 @@ def test_a_domain_of_one_strand_and_a_parked_slot_arrives_on_that_strand(world, 
     assert arrived.runtime.online == (0,)
 
 
+def test_a_second_change_of_cpus_waits_for_the_first(world, a):
+    d = guest(a)
+    a.order("add-vcpu", number=2, ldom="ldg1")
+    with pytest.raises(Busy, match="CPUs"):
+        a.ldm("add-vcpu", number=1, ldom="ldg1")
+    world.run(seconds=5)
+    a.ldm("add-vcpu", number=1, ldom="ldg1")
+    assert len(a.engine.inventory.domains[d.uuid].bound.vcpus) == 6
+
+
+def test_a_domain_that_changes_while_it_is_judged_does_not_move(world, a, b):
+    guest(a)
+    request = a.order("migrate-domain", ldom="ldg1", host="b")
+    a.order("set-vcpu", number=1, ldom="ldg1")
+    world.run(seconds=30)
+    assert isinstance(a.answers[request], Busy)
+    assert a.engine.inventory.outgoing == {}
+
+
 def test_recovering_a_domain_that_is_well_changes_nothing(world, a):
     guest(a)
     before = a.engine.inventory

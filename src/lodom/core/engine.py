@@ -21,7 +21,7 @@ from lodom.core.commands import (  # noqa: F401
     spconfig,
 )
 from lodom.core.commands.form import COMMANDS, Step
-from lodom.core.errors import InvalidValue, LodomError, StepFailed
+from lodom.core.errors import Busy, InvalidValue, LodomError, StepFailed
 from lodom.core.fsm import Effect, Effects, Event
 from lodom.core.lifecycle import domain as life
 from lodom.core.lifecycle import reconf
@@ -56,8 +56,10 @@ class Waiting:
     """Domain UUID, ``vsw:NAME``, ``migration:ID``, ``cancel:ID`` to requests."""
     scrubs: dict[str, set[Region]] = field(default_factory=dict)
     """Request to the regions whose scrubbing it awaits."""
-    checks: set[str] = field(default_factory=set)
-    """Requests whose migration is being checked."""
+    checks: dict[str, Domain] = field(default_factory=dict)
+    """Request to the domain, as it stood when its check for a migration began."""
+    reshaping: dict[str, str] = field(default_factory=dict)
+    """Domain whose CPUs are being changed, to the request that wants it; gone with the effect."""
 
 
 class Engine:
@@ -75,6 +77,12 @@ class Engine:
         """What *event* changes and causes."""
         before = self.inventory
         effects = self._dispatch(event)
+        return self._batch(before, effects)
+
+    def _batch(self, before: Inventory, effects: list[Effect]) -> Batch:
+        for e in effects:
+            if isinstance(e, do.SetVcpus):
+                self._waiting.reshaping.setdefault(e.uuid, "")
         return Batch(tuple(changes(before, self.inventory)), tuple(effects))
 
     def recover(self, found: Mapping[str, ev.GuestFound]) -> Batch:
@@ -92,7 +100,7 @@ class Engine:
         for d in self.inventory.sorted_domains():
             if not d.control and not d.migration:
                 effects += self._domain_recovered(d, found.get(d.uuid))
-        return Batch(tuple(changes(before, self.inventory)), tuple(effects))
+        return self._batch(before, effects)
 
     def _after_restart(self, uuid: str, found: ev.GuestFound | None) -> list[Effect]:
         """What the process went through while nobody watched."""
@@ -140,7 +148,7 @@ class Engine:
             case TargetChecked():
                 return self._checked(event)
             case CheckFailed(request, error):
-                self._waiting.checks.discard(request)
+                self._waiting.checks.pop(request, None)
                 return [do.Fail(request, error)]
             case ReserveAsked():
                 return self._reserve(event)
@@ -152,6 +160,7 @@ class Engine:
     def _command(self, order: ev.CommandGiven) -> list[Effect]:
         try:
             refuse_while_migrating(self.inventory, order)
+            self._refuse_while_reshaping(order)
             if order.verb in conduct.ORDERS:
                 step = conduct.ORDERS[order.verb](self.inventory, order)
             elif order.verb in COMMANDS:
@@ -162,9 +171,19 @@ class Engine:
             return [do.Fail(order.request, error)]
         return self._begun(order, step)
 
+    def _refuse_while_reshaping(self, order: ev.CommandGiven) -> None:
+        """Two changes of a guest's CPUs under way could each give back what the other uses."""
+        d = self.inventory.find(str(order.arguments.get("ldom")))
+        if d and d.uuid in self._waiting.reshaping and order.verb.endswith("-vcpu"):
+            raise Busy(what=order.verb, why=f"the CPUs of LDom {d.name} are being changed")
+
     def _begun(self, order: ev.CommandGiven, step: Step) -> list[Effect]:
         before, self.inventory = self.inventory, step.inventory
-        self._waiting.checks |= {e.request for e in step.effects if isinstance(e, CheckTarget)}
+        for e in step.effects:
+            if isinstance(e, CheckTarget):
+                self._waiting.checks[e.request] = before.domains[e.uuid]
+            elif isinstance(e, do.SetVcpus):
+                self._waiting.reshaping[e.uuid] = order.request
         if step.waits.startswith("scrub:"):
             regions = {e.region for e in step.effects if isinstance(e, do.Scrub)}
             if not regions:
@@ -202,8 +221,10 @@ class Engine:
 
     def forget(self, request: str) -> None:
         """Nobody waits for this answer any more: its client is gone, or its order was undone."""
-        self._waiting.checks.discard(request)
+        self._waiting.checks.pop(request, None)
         self._waiting.scrubs.pop(request, None)
+        for uuid in [u for u, r in self._waiting.reshaping.items() if r == request]:
+            del self._waiting.reshaping[uuid]
         for key, requests in list(self._waiting.by_key.items()):
             kept = [r for r in requests if r != request]
             self._waiting.by_key[key] = kept
@@ -211,7 +232,7 @@ class Engine:
                 del self._waiting.by_key[key]
 
     def _lost(self, request: str) -> list[Effect]:
-        self._waiting.checks.discard(request)
+        self._waiting.checks.pop(request, None)
         for row in self.inventory.outgoing.values():
             if request in self._waiting.by_key.get(f"migration:{row.id}", ()):
                 self.forget(request)
@@ -222,6 +243,8 @@ class Engine:
     def _about(self, event: Event) -> list[Effect]:
         """News of one domain: to the migration that holds it first, to its own life else."""
         uuid = getattr(event, "uuid", "")
+        if isinstance(event, ev.VcpusSet | ev.VcpusRefused):
+            self._waiting.reshaping.pop(uuid, None)
         d = self.inventory.domains.get(uuid)
         if d is None:
             return []
@@ -272,10 +295,11 @@ class Engine:
         return []
 
     def _checked(self, event: TargetChecked) -> list[Effect]:
-        if event.request not in self._waiting.checks:
+        judged = self._waiting.checks.pop(event.request, None)
+        if judged is None:
             return []  # who asked has gone away meanwhile
-        self._waiting.checks.discard(event.request)
-        outcome = conduct.begin(self.inventory, event)
+        same = event.uuid not in self._waiting.reshaping
+        outcome = conduct.begin(self.inventory, event, judged if same else None)
         if isinstance(outcome, source.SourceMigration):
             self._waiting.by_key[f"migration:{outcome.id}"] = [event.request]
             return self._step_source(outcome, steps.Begun())

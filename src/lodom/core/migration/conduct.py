@@ -143,8 +143,25 @@ ORDERS: Mapping[str, Callable[[Inventory, ev.CommandGiven], Step]] = {
 # -- the source ---------------------------------------------------------------------------------
 
 
-def begin(inventory: Inventory, event: TargetChecked) -> source.SourceMigration | Effect:
-    """The source's row of a migration that every rule allows, or the answer to who asked."""
+def _settled(now: Domain, judged: Domain | None) -> bool:
+    """The domain is what the rules judged, and nothing is being done with it."""
+
+    def judged_by(d: Domain) -> tuple[object, ...]:
+        process = (d.runtime.pid, d.runtime.plugged) if d.runtime else ()
+        return (d.name, d.state, d.constraints, d.bindings, process)
+
+    still = now.state in (State.INACTIVE, State.BOUND, State.ACTIVE)
+    return still and judged is not None and judged_by(now) == judged_by(judged)
+
+
+def begin(
+    inventory: Inventory, event: TargetChecked, judged: Domain | None
+) -> source.SourceMigration | Effect:
+    """The source's row of a migration that every rule allows, or the answer to who asked.
+
+    *judged*: the domain as the rules saw it, None when its CPUs are just changing; if it is not
+    the same any more, their verdict is void.
+    """
     blockers = [f for f in event.findings if f.severity is Severity.BLOCKER]
     domain = inventory.domains.get(event.uuid)
     if domain is None:
@@ -160,6 +177,9 @@ def begin(inventory: Inventory, event: TargetChecked) -> source.SourceMigration 
     if (busy := in_progress(inventory)) or domain.migration:
         name = busy[0][0] if busy else domain.name
         why = f"a migration of LDom {name} is in progress"
+        return do.Fail(event.request, Busy(what="migrate-domain", why=why))
+    if not _settled(domain, judged):
+        why = f"LDom {domain.name} is being changed; try again"
         return do.Fail(event.request, Busy(what="migrate-domain", why=why))
     live = domain.state is State.ACTIVE
     bound = domain.bindings
