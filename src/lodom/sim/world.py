@@ -1,30 +1,25 @@
-"""Machines that run the real engine on a virtual clock, with model hypervisors and a network.
-
-Each machine's journal keeps encoded records and refuses a write that does not fit what it holds, as
-the real one does.  A crash drops everything but the journal and the processes.
-"""
+"""Machines that run the real engine on a virtual clock, with model hypervisors and a network."""
 
 import heapq
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-from lodom.core import effects as do
 from lodom.core import events as ev
 from lodom.core import messages as msg
 from lodom.core.engine import Engine, first_inventory
-from lodom.core.errors import LodomError, PeerUnreachable
-from lodom.core.fsm import Effect, Event
+from lodom.core.errors import InvalidValue, PeerUnreachable
+from lodom.core.fsm import Event
 from lodom.core.migration import conduct
 from lodom.core.migration.orders import CheckFailed, CheckTarget, ReserveAsked, TargetChecked
-from lodom.core.migration.ownership import may_run
 from lodom.core.model.host import CryptoUnit, Hypervisor, Machine, Region, Strand
-from lodom.core.model.inventory import Inventory, changes
+from lodom.core.model.inventory import Change, Inventory, changes
 from lodom.core.rules.case import AgentFacts, BackendFacts, DomainFacts, SourceFacts
 from lodom.core.rules.facts import domain_facts, source_facts
 from lodom.core.units import GIB, MIB
-from lodom.drivers.model import ModelHypervisor
+from lodom.sim.host import Host
+from lodom.sim.hypervisor import SimulatedHypervisor
+from lodom.sim.safety import check_running
 
 DELAY_S = 0.001
 
@@ -52,165 +47,56 @@ def machine(name: str, *, cores: int = 4, threads: int = 4, memory: int = 4 * GI
     )
 
 
-class Conflict(Exception):
-    """A write does not fit what the journal holds."""
-
-
 @dataclass
-class Host:
-    """One machine of the world."""
+class Weather:
+    """How bad the network is: chances for each message, and the longest that one travels."""
 
-    world: "World"
-    facts: Machine
-    inventory: Inventory
-    """The journal: the inventory as last written."""
-    up: bool = True
-    answers: dict[str, dict[str, Any] | LodomError] = field(default_factory=dict)
-    timers: dict[str, int] = field(default_factory=dict)
-    scrubbed: list[Region] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.engine = Engine(self.inventory)
-        self.life = 0
-        self.hypervisor = ModelHypervisor(
-            post=self.post,
-            later=self.world.later,
-            may_run=lambda uuid, epoch: may_run(
-                self.inventory.ownership, uuid, epoch, self.facts.instance
-            ),
-            reach=lambda name: self.world.reach(self.facts.name, name),
-        )
-
-    # -- the daemon ------------------------------------------------------------------------------
-
-    def post(self, event: Event) -> None:
-        """Have *event* handled soon; a daemon that is down hears nothing."""
-        life = self.life
-        if self.up:
-            self.world.later(0.0, lambda: self._handle(event) if self.life == life else None)
-
-    def _handle(self, event: Event) -> None:
-        self.world.note(self.facts.name, event)
-        batch = self.engine.handle(event)
-        self._write(batch.changes)
-        self._do(batch.effects)
-
-    def _write(self, changed: Any) -> None:
-        for c in changed:
-            if getattr(self.inventory, c.table).get(c.key) != c.before:
-                raise Conflict(f"{c.table}/{c.key}")
-            if c.after is None:
-                self.inventory = self.inventory.drop(c.table, c.key)
-            else:
-                self.inventory = self.inventory.put(c.table, c.key, c.after)
-
-    def _do(self, effects: tuple[Effect, ...]) -> None:
-        for effect in effects:
-            self.world.note(self.facts.name, effect)
-            self._perform(effect)
-
-    def _perform(self, e: Effect) -> None:
-        match e:
-            case do.Reply(request, result):
-                self.answers[request] = dict(result)
-            case do.Fail(request, error):
-                self.answers[request] = error
-            case do.Report():
-                pass
-            case do.SetTimer(name, seconds):
-                self._set_timer(name, seconds)
-            case do.CancelTimer(name):
-                self.timers.pop(name, None)
-            case do.Scrub(region):
-                self.scrubbed.append(region)
-                self.world.later(0.01, lambda: self.post(ev.Scrubbed(region)))
-            case do.MakeSwitch(request, name):
-                self.post(ev.SwitchMade(request, name))
-            case do.OpenConsole(uuid, _, _, port):
-                self.post(ev.ConsoleOpened(uuid, port))
-            case do.CheckBackends(uuid):
-                self.post(ev.BackendsChecked(uuid, ()))
-            case do.RemoveSwitch() | do.CloseConsole():
-                pass
-            case do.Send(migration, message):
-                self.world.send(self, migration, message)
-            case CheckTarget():
-                self.world.check(self, e)
-            case _:
-                self.hypervisor.perform(e)
-
-    def _set_timer(self, name: str, seconds: float) -> None:
-        number = self.timers[name] = self.world.ticket()
-        life = self.life
-
-        def fire() -> None:
-            if self.life == life and self.timers.get(name) == number:
-                del self.timers[name]
-                self.post(ev.TimerFired(name))
-
-        self.world.later(seconds, fire)
-
-    def crash(self) -> None:
-        """The daemon dies; processes and journal stay."""
-        self.up, self.life = False, self.life + 1
-        self.timers.clear()
-
-    def restart(self) -> None:
-        """The daemon comes back."""
-        self.up, self.life = True, self.life + 1
-        self.engine = Engine(self.inventory)
-        batch = self.engine.recover(self.hypervisor.found())
-        self._write(batch.changes)
-        self._do(batch.effects)
-
-    # -- the operator ----------------------------------------------------------------------------
-
-    def order(self, verb: str, **arguments: Any) -> str:
-        """Give a command; the answer stands in ``answers`` when it has ended."""
-        request = f"r{self.world.ticket()}"
-        count = max(1, len(arguments.get("ldoms") or ()))
-        fresh = {
-            "uuids": [f"uuid-{self.world.ticket()}" for _ in range(count)],
-            "macs": [
-                f"00:14:4f:f8:{self.world.chance.randrange(256):02x}:{i:02x}" for i in range(64)
-            ],
-        }
-        self.post(ev.CommandGiven(request, verb, arguments, fresh, int(self.world.now)))
-        return request
-
-    def ldm(self, verb: str, **arguments: Any) -> dict[str, Any]:
-        """Give a command and run the world until it has ended.
-
-        Raises:
-            LodomError: it ended with that.
-        """
-        request = self.order(verb, **arguments)
-        self.world.run(until=lambda: request in self.answers)
-        answer = self.answers[request]
-        if isinstance(answer, LodomError):
-            raise answer
-        return answer
+    loss: float = 0.0
+    dup: float = 0.0
+    late_s: float = 0.0
 
 
 class World:
-    """Several machines, one clock, one source of chance."""
+    """Several machines, one clock, one source of chance.
 
-    def __init__(self, seed: int = 0, machines: tuple[Machine, ...] = ()) -> None:
+    ``configured``: inventories to begin with, of machines that run nothing yet; else machines that
+    were never configured.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        machines: tuple[Machine, ...] = (),
+        configured: Iterable[Inventory] = (),
+    ) -> None:
         self.chance = random.Random(seed)
         self.now = 0.0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
-        self._tickets = 0
-        self.log: list[str] = []
+        self._tickets = 1000 if configured else 0
+        self.log: list[str] | None = None
+        """The trace, when somebody wants one."""
+        self.steps = 0
+        self.weather = Weather()
         self.cut: set[frozenset[str]] = set()
         """Pairs of machines without a link."""
+        self.domains: set[str] = set()
+        """Guest domains that were added and not removed."""
+        self.crashed: Callable[[Host], None] = lambda _: None
+        """What to do about a daemon that has died."""
         self.hosts: dict[str, Host] = {}
-        for facts in machines or (machine("a"), machine("b")):
-            empty = Inventory(facts)
-            configured = first_inventory(facts, f"uuid-{facts.name}", "00:14:4f:f8:ff:01")
-            host = Host(self, facts, empty)
-            host._write(changes(empty, configured))
-            host.engine = Engine(configured)
-            self.hosts[facts.name] = host
+        self._facts: dict[str, tuple[DomainFacts, SourceFacts]] = {}
+        self._asked_by: dict[tuple[str, str], str] = {}
+        first = [
+            first_inventory(m, f"uuid-{m.name}", "00:14:4f:f8:ff:01")
+            for m in machines or (machine("a"), machine("b"))
+        ]
+        for inventory in configured or first:
+            empty = Inventory(inventory.machine)
+            host = Host(self, inventory.machine, empty)
+            batch = tuple(changes(empty, inventory))
+            host.engine = Engine(inventory)
+            host.begin(batch)
+            self.hosts[host.facts.name] = host
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -221,43 +107,52 @@ class World:
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Run *call* after some virtual time."""
-        heapq.heappush(self._queue, (self.now + seconds, self.ticket(), call))
+        self._tickets += 1
+        heapq.heappush(self._queue, (self.now + seconds, self._tickets, call))
 
     def run(
         self,
         seconds: float = 600.0,
-        until: Callable[[], bool] = lambda: False,
+        until: Callable[[], bool] | None = None,
         steps: int = 200_000,
     ) -> None:
         """Let the world go on for *seconds*, or until something is so.
 
         Raises:
-            TimeoutError: *until* was given and did not come true.
+            TimeoutError: *until* was given and did not come true, or it did too much in this time.
         """
         end = self.now + seconds
-        while self._queue and self._queue[0][0] <= end and steps:
-            if until():
+        while self._queue and self._queue[0][0] <= end:
+            if until and until():
                 return
+            if not steps:
+                raise TimeoutError("the world does not come to rest")
             self.now, _, call = heapq.heappop(self._queue)
             call()
-            self.watch()
+            check_running(self.hosts.values())
+            self.steps += 1
             steps -= 1
-        if not until() and until.__name__ != "<lambda>":
+        if until and not until():
             raise TimeoutError("the world went on without it")
-        self.now = max(self.now, end) if not self._queue else self.now
-
-    def watch(self) -> None:
-        """Safety, after every step.
-
-        Raises:
-            AssertionError: two copies of a domain run.
-        """
-        running = [u for h in self.hosts.values() for u in h.hypervisor.running()]
-        assert len(running) == len(set(running)), f"two copies run: {running}"
+        if not until:
+            self.now = end
 
     def note(self, name: str, thing: object) -> None:
         """One line of the trace."""
-        self.log.append(f"{self.now:9.3f} {name} {thing!r}")
+        if self.log is not None:
+            self.log.append(f"{self.now:9.3f} {name} {thing!r}")
+
+    def written(self, host: Host, changed: Iterable[Change], event: Event | None) -> None:
+        """Keep count of the domains that there must be, in the end, exactly once."""
+        for c in changed:
+            if c.table == "ownership" and c.before is None:
+                d = host.inventory.domains.get(c.key)
+                if d and not d.control:
+                    self.domains.add(c.key)
+            elif c.table == "domains" and c.after is None:
+                order = isinstance(event, ev.CommandGiven) and event.verb == "remove-domain"
+                if order and host.inventory.ownership[c.key].owner == host.facts.instance:
+                    self.domains.discard(c.key)
 
     # -- the network -----------------------------------------------------------------------------
 
@@ -265,44 +160,58 @@ class World:
         """The two machines reach each other."""
         return a == b or frozenset((a, b)) not in self.cut
 
-    def reach(self, here: str, there: str) -> ModelHypervisor | None:
+    def reach(self, here: str, there: str) -> SimulatedHypervisor | None:
         """The hypervisor of a machine, if the link to it stands."""
         host = self.hosts.get(there)
         return host.hypervisor if host and self.linked(here, there) else None
 
     def send(self, sender: Host, migration: str, message: msg.Message) -> None:
         """Deliver a message of a migration, to whichever machine is its other side."""
-        row = sender.engine.inventory.outgoing.get(migration)
+        here = sender.facts.name
+        out = sender.engine.inventory.outgoing.get(migration)
         into = sender.engine.inventory.incoming.get(migration)
-        name = row.host if row else into.source_name if into else ""
-        if not name:  # an answer about a migration that is not known: to who asked
-            name = next(n for n in self.hosts if n != sender.facts.name)
-        other = self.hosts[name]
+        there = out.host if out else into.source_name if into else None
+        there = there or self._asked_by.get((here, migration))
+        if there is None:
+            return  # an answer to who has forgotten to ask
+        chance, weather = self.chance, self.weather
+        copies = 2 if weather.dup and chance.random() < weather.dup else 1
+        for _ in range(copies):
+            lost = bool(weather.loss) and chance.random() < weather.loss
+            self._carry(sender, there, migration, message, lost=lost)
+
+    def _carry(
+        self, sender: Host, there: str, migration: str, message: msg.Message, *, lost: bool
+    ) -> None:
+        here, other = sender.facts.name, self.hosts[there]
 
         def arrive() -> None:
-            if not other.up or not self.linked(sender.facts.name, name):
-                if row:
+            if lost or not other.up or not self.linked(here, there):
+                if isinstance(message, _FROM_SOURCE):
                     sender.post(ev.Unsent(migration, "connection refused"))
-            elif isinstance(message, msg.Reserve):
-                other.post(self._reserve(sender, migration, message))
+                return
+            self._asked_by[there, migration] = here
+            if isinstance(message, msg.Reserve):
+                other.post(self._reserve(migration, message))
             else:
                 other.post(ev.Received(migration, message))
 
-        self.later(DELAY_S, arrive)
+        late = self.weather.late_s * self.chance.random() if self.weather.late_s else 0.0
+        self.later(DELAY_S + late, arrive)
 
-    def _reserve(self, sender: Host, migration: str, message: msg.Reserve) -> ReserveAsked:
-        domain, source = self._facts(sender, message.uuid, message.target_name)
+    def _reserve(self, migration: str, message: msg.Reserve) -> ReserveAsked:
+        domain, source = self._facts[migration]
         return ReserveAsked(
             migration=migration,
             message=message,
             key="key",
-            domain=replace(domain, locked_by=""),
-            source=replace(source, machine=replace(source.machine, migrations=())),
+            domain=domain,
+            source=source,
             backends=self._backends(domain),
             files=(),
         )
 
-    def _facts(self, host: Host, uuid: str, target_name: str) -> tuple[DomainFacts, SourceFacts]:
+    def _gather(self, host: Host, uuid: str, target_name: str) -> tuple[DomainFacts, SourceFacts]:
         inventory = host.engine.inventory
         domain = inventory.domains[uuid]
         backends = {
@@ -319,12 +228,29 @@ class World:
         return {f"{d.volume}@{d.service}": d.backend for d in domain.disks}
 
     def check(self, host: Host, e: CheckTarget) -> None:
-        """Phase check, answered by the other machine's rules."""
+        """Phase check, answered by the other machine's rules as it stands when it is asked."""
         other = self.hosts.get(e.host)
-        if other is None or not other.up or not self.linked(host.facts.name, e.host):
-            host.post(CheckFailed(e.request, PeerUnreachable(host=e.host, reason="refused")))
+        if e.uuid not in host.engine.inventory.domains:
+            gone = InvalidValue(what="domain", value=e.uuid, why="it went")
+            host.post(CheckFailed(e.request, gone))
             return
-        domain, source = self._facts(host, e.uuid, e.target_name)
+        facts = self._gather(host, e.uuid, e.target_name)
+
+        def ask() -> None:
+            if other is None or not other.up or not self.linked(host.facts.name, e.host):
+                host.post(CheckFailed(e.request, PeerUnreachable(host=e.host, reason="refused")))
+            else:
+                answer = self._judged(other, e, facts)
+                host.soon(lambda: host.post(answer), DELAY_S)
+
+        host.soon(ask, DELAY_S)
+
+    def _judged(
+        self, other: Host, e: CheckTarget, facts: tuple[DomainFacts, SourceFacts]
+    ) -> TargetChecked:
+        domain, source = facts
+        migration = f"m{self.ticket()}"
+        self._facts[migration] = facts
         found = conduct.judged(
             other.engine.inventory,
             domain,
@@ -333,10 +259,10 @@ class World:
             files=(),
             force=e.force,
         )
-        event = TargetChecked(
+        return TargetChecked(
             request=e.request,
             uuid=e.uuid,
-            migration=f"m{self.ticket()}",
+            migration=migration,
             findings=found,
             target=other.facts.instance,
             target_machine=other.facts.name,
@@ -347,4 +273,8 @@ class World:
             domain="",
             dry_run=e.dry_run,
         )
-        self.later(DELAY_S, lambda: host.post(event))
+
+
+_FROM_SOURCE = (msg.Reserve, msg.Renew, msg.Recheck, msg.Cede, msg.Abort, msg.Confirm)
+"""What the source says it says on a connection, and learns when that fails; the target's answers
+wait until they are fetched."""
