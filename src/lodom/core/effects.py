@@ -11,6 +11,7 @@ from typing import Any
 from lodom.core.errors import LodomError
 from lodom.core.fsm import Effect
 from lodom.core.messages import Message
+from lodom.core.model.devices import Switch
 from lodom.core.model.domain import Vcpu
 from lodom.core.model.guest import GuestSpec
 from lodom.core.model.host import Region
@@ -89,6 +90,8 @@ class MakeSwitch(Effect):
     net_dev: str
     mtu: int
     mac: str
+    old: Switch | None = None
+    """The switch as it was, where one is changed."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,13 @@ class ShutDownGuest(Effect):
 
     ``GuestRefused(what="shutdown")`` if it cannot be asked.
     """
+
+    uuid: str
+
+
+@dataclass(frozen=True)
+class PanicGuest(Effect):
+    """Have the guest's kernel end itself: ``PanicAnswered``; the panic is news of its own."""
 
     uuid: str
 

@@ -136,9 +136,11 @@ class Engine:
                 return self._scrubbed(region)
             case ev.SwitchMade(_, name):
                 return self._applied((do.Settle(f"vsw:{name}"),))
-            case ev.SwitchFailed(_, name, reason):
-                self.inventory = self.inventory.drop("vsw", name)
-                error = StepFailed(what=f"Adding virtual switch {name}", reason=reason)
+            case ev.SwitchFailed(_, name, reason, old):
+                kept = self.inventory
+                self.inventory = kept.put("vsw", name, old) if old else kept.drop("vsw", name)
+                verb = "Changing" if old else "Adding"
+                error = StepFailed(what=f"{verb} virtual switch {name}", reason=reason)
                 return self._applied((do.Settle(f"vsw:{name}", error),))
             case ev.Received(migration, message):
                 return self._message(migration, message)
@@ -393,5 +395,6 @@ _ORDINARY = (
     ev.ConsoleFailed,
     ev.AgentChanged,
     ev.GuestRebooted,
+    ev.PanicAnswered,
 )
 """News that concern a domain's own life, also while a migration holds it."""

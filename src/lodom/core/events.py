@@ -6,6 +6,7 @@ from typing import Any
 
 from lodom.core.fsm import Event
 from lodom.core.messages import Message
+from lodom.core.model.devices import Switch
 from lodom.core.model.host import Region
 
 
@@ -48,11 +49,12 @@ class SwitchMade(Event):
 
 @dataclass(frozen=True)
 class SwitchFailed(Event):
-    """The bridge could not be made; nothing was changed."""
+    """The bridge could not be made, or changed from what ``old`` is; it is as it was."""
 
     request: str
     name: str
     reason: str
+    old: Switch | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,14 @@ class GuestRefused(Event):
     uuid: str
     what: str
     reason: str
+
+
+@dataclass(frozen=True)
+class PanicAnswered(Event):
+    """The order to panic was given to the guest; or could not be, for ``reason``."""
+
+    uuid: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)

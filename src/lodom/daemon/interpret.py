@@ -135,7 +135,7 @@ class Interpreter:
         try:
             await self._host.make_switch(e.name, e.net_dev, e.mtu, e.mac)
         except LodomError as error:
-            self._post(ev.SwitchFailed(e.request, e.name, str(error)))
+            self._post(ev.SwitchFailed(e.request, e.name, str(error), e.old))
         else:
             self._post(ev.SwitchMade(e.request, e.name))
 

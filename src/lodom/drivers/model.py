@@ -82,6 +82,10 @@ class ModelHypervisor:
                 self._run(uuid, epoch)
             case do.ShutDownGuest(uuid):
                 self._later(STOP_S, lambda: self.power_off(uuid))
+            case do.PanicGuest(uuid):
+                self.guests[uuid].status = "panicked"
+                self._post(ev.GuestPanicked(uuid))
+                self._post(ev.PanicAnswered(uuid))
             case do.DestroyGuest(uuid):
                 self.kill(uuid, quiet=True)
                 self._post(ev.GuestGone(uuid))

@@ -53,22 +53,46 @@ def _put(inventory: Inventory, domain: Domain, **changed: object) -> Inventory:
 def add_vdisk(inventory: Inventory, order: CommandGiven) -> Step:
     """Give a domain a disk on a volume that no other disk uses."""
     domain = _idle(guest(inventory, order))
-    vds = server(inventory, order.arguments["service"])
     name, volume = order.arguments["name"], order.arguments["volume"]
-    if vds.volume(volume) is None:
-        raise ObjectUnknown(what="Volume", name=volume, where=f' in vds "{vds.name}"')
+    service = order.arguments["service"]
     disks = domain.constraints.vdisks
     if any(d.name == name for d in disks):
         raise AlreadyExists(what="Disk", name=name, where=f" in LDom {domain.name}")
+    _free_volume(inventory, volume, service)
+    if len(disks) >= MAX_DEVICES:
+        raise InvalidValue(what="disk", value=name, why=f"a domain has at most {MAX_DEVICES}")
+    index = _number(order, (d.id for d in disks), "Disk")
+    disk = Vdisk(name, volume, service, index, int(order.arguments.get("timeout") or 0))
+    return done(_put(inventory, domain, vdisks=(*disks, disk)), order)
+
+
+@command("set-vdisk")
+def set_vdisk(inventory: Inventory, order: CommandGiven) -> Step:
+    """Change a disk's time-out at any time, its volume while the domain is stopped."""
+    domain = guest(inventory, order)
+    name = order.arguments["name"]
+    disk = next((d for d in domain.constraints.vdisks if d.name == name), None)
+    if disk is None:
+        raise ObjectUnknown(what="Disk", name=name, where=f" in LDom {domain.name}")
+    changed = replace(disk, timeout=int(order.arguments.get("timeout", disk.timeout) or 0))
+    if "volume" in order.arguments:
+        volume, vds = order.arguments["volume"], order.arguments["service"]
+        changed = replace(changed, volume=volume, server=vds)
+    if (changed.volume, changed.server) != (disk.volume, disk.server):
+        _idle(domain)
+        _free_volume(inventory, changed.volume, changed.server)
+    disks = tuple(changed if d.name == name else d for d in domain.constraints.vdisks)
+    return done(_put(inventory, domain, vdisks=disks), order)
+
+
+def _free_volume(inventory: Inventory, volume: str, service: str) -> None:
+    vds = server(inventory, service)
+    if vds.volume(volume) is None:
+        raise ObjectUnknown(what="Volume", name=volume, where=f' in vds "{vds.name}"')
     for other in inventory.sorted_domains():
         for disk in other.constraints.vdisks:
             if (disk.server, disk.volume) == (vds.name, volume):
                 raise InUse(what="Volume", name=volume, user=f"{disk.name}@{other.name}")
-    if len(disks) >= MAX_DEVICES:
-        raise InvalidValue(what="disk", value=name, why=f"a domain has at most {MAX_DEVICES}")
-    index = _number(order, (d.id for d in disks), "Disk")
-    disk = Vdisk(name, volume, vds.name, index, int(order.arguments.get("timeout") or 0))
-    return done(_put(inventory, domain, vdisks=(*disks, disk)), order)
 
 
 @command("remove-vdisk")
@@ -109,6 +133,34 @@ def add_vnet(inventory: Inventory, order: CommandGiven) -> Step:
         mode=order.arguments.get("mode") or "",
     )
     return done(_put(inventory, domain, vnets=(*nets, vnet)), order)
+
+
+@command("set-vnet")
+def set_vnet(inventory: Inventory, order: CommandGiven) -> Step:
+    """Change a network device of a domain that is stopped; what is not named stays."""
+    domain, given = _idle(guest(inventory, order)), order.arguments
+    vnet = next((n for n in domain.constraints.vnets if n.name == given["name"]), None)
+    if vnet is None:
+        raise ObjectUnknown(
+            what="Network device", name=given["name"], where=f" in LDom {domain.name}"
+        )
+    vsw = switch(inventory, given.get("switch", vnet.switch))
+    usual = vnet.pvid == switch(inventory, vnet.switch).default_vlan
+    kept = {"pvid": 0 if usual else vnet.pvid, "vids": vnet.vids, "mtu": vnet.mtu}
+    wanted = replace(order, arguments={**kept, **given})
+    pvid, vids = check_vlans(inventory, wanted, vsw.default_vlan)
+    mac = given.get("mac") or vnet.mac
+    changed = replace(
+        vnet,
+        switch=vsw.name,
+        mac=vnet.mac if mac == vnet.mac else given_mac(inventory, mac),
+        pvid=pvid,
+        vids=tuple(vids),
+        mtu=check_mtu(wanted, 0),
+        mode=given.get("mode", vnet.mode) or "",
+    )
+    vnets = tuple(changed if n.name == vnet.name else n for n in domain.constraints.vnets)
+    return done(_put(inventory, domain, vnets=vnets), order)
 
 
 @command("remove-vnet")

@@ -39,6 +39,13 @@ def stop(inventory: Inventory, order: CommandGiven) -> Step:
     return Step(*life.stop(inventory, domain, force=force), waits=domain.uuid)
 
 
+@command("panic-domain")
+def panic(inventory: Inventory, order: CommandGiven) -> Step:
+    """Make a guest panic; it is started anew, as after any panic."""
+    domain = guest(inventory, order)
+    return Step(*life.panic(inventory, domain), waits=f"panic:{domain.uuid}")
+
+
 def _one(inventory: Inventory, order: CommandGiven) -> CommandGiven:
     """The daemon gives the domains of one command one by one (``each``)."""
     names = order.arguments.get("ldoms") or [order.arguments.get("ldom")]

@@ -209,6 +209,41 @@ def add_vsw(inventory: Inventory, order: CommandGiven) -> Step:
     return Step(inventory.put("vsw", name, vsw), (make,), waits=f"vsw:{name}")
 
 
+@command("set-vswitch")
+def set_vsw(inventory: Inventory, order: CommandGiven) -> Step:
+    """Change a switch; what is not named stays.  The command ends when its bridge agrees.
+
+    Uplink and MTU are not dynamic: no bound domain may depend on them.
+    """
+    old, given = switch(inventory, order.arguments["name"]), order.arguments
+    kept = {"pvid": old.pvid, "vids": old.vids, "mtu": old.mtu}
+    wanted = replace(order, arguments={**kept, **given})
+    pvid, vids = check_vlans(inventory, wanted, old.default_vlan)
+    mac = given.get("mac") or old.mac
+    vsw = replace(
+        old,
+        mac=old.mac if mac == old.mac else given_mac(inventory, mac),
+        net_dev=given.get("net_dev", old.net_dev) or "",
+        pvid=pvid,
+        vids=tuple(vids),
+        mtu=check_mtu(wanted, 1500),
+        mode=given.get("mode", old.mode) or "",
+    )
+    if (vsw.net_dev, vsw.mtu) != (old.net_dev, old.mtu):
+        users = [d.name for d in inventory.sorted_domains() if d.bindings and _plugged(d, old.name)]
+        if users:
+            raise InUse(what="Virtual switch", name=old.name, user=", ".join(users))
+    if old.net_dev and vsw.net_dev != old.net_dev:
+        why = "its bridge keeps its first uplink; remove the switch and add it again"
+        raise NotSupported(what=f"Another net-dev for switch {old.name}", why=why)
+    make = MakeSwitch(order.request, vsw.name, vsw.net_dev, vsw.mtu, vsw.mac, old)
+    return Step(inventory.put("vsw", vsw.name, vsw), (make,), waits=f"vsw:{vsw.name}")
+
+
+def _plugged(domain: Domain, name: str) -> bool:
+    return any(v.switch == name for v in domain.constraints.vnets)
+
+
 @command("remove-vswitch")
 def remove_vsw(inventory: Inventory, order: CommandGiven) -> Step:
     """Remove a switch that no device uses; its bridge goes if Lodom made it."""

@@ -242,6 +242,25 @@ def _panicked(inventory: Inventory, d: Domain, _: Event) -> After:
     return inventory, (do.CancelTimer(f"stop:{d.uuid}"), do.DestroyGuest(d.uuid))
 
 
+def panic(inventory: Inventory, domain: Domain) -> After:
+    """Make the kernel of an active domain panic; what follows is ``_panicked``.
+
+    Raises:
+        WrongState: not active.
+    """
+    if domain.state is not State.ACTIVE:
+        raise WrongState(name=domain.name, why=f"is {domain.state}, not active")
+    return inventory, (do.PanicGuest(domain.uuid),)
+
+
+def _panic_settled(d: Domain, event: ev.PanicAnswered) -> do.Settle:
+    """Whoever ordered the panic waits apart from those who await the domain's start or stop."""
+    key = f"panic:{d.uuid}"
+    if not event.reason:
+        return do.Settle(key)
+    return do.Settle(key, GuestUnable(what="Panic", name=f"LDom {d.name}", reason=event.reason))
+
+
 def _rebooted(inventory: Inventory, d: Domain, event: ev.GuestRebooted) -> After:
     if not event.ended:
         since = event.now or d.running_since
@@ -357,5 +376,7 @@ def happen(inventory: Inventory, domain: Domain, event: Event) -> After:
     """The inventory after *event* of *domain*, and what is to be done."""
     if isinstance(event, ev.ConsoleFailed) and domain.bindings:
         return _console_failed(inventory, domain, event)
+    if isinstance(event, ev.PanicAnswered):
+        return inventory, (_panic_settled(domain, event),)
     handler = TABLE.get((domain.state, type(event)))
     return handler(inventory, domain, event) if handler else (inventory, ())

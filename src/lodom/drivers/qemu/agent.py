@@ -170,6 +170,19 @@ class Agent:
         except TimeoutError as e:
             raise AgentSilent(f"{command[0]} did not end in the guest") from e
 
+    async def panic(self) -> None:
+        """Have the guest's kernel panic, as by its own SysRq; success has no answer.
+
+        Raises:
+            AgentSilent: the agent does not answer before.
+            AgentRefused: it may not write files.
+        """
+        how = {"path": "/proc/sysrq-trigger", "mode": "w"}
+        handle = await self.ask("guest-file-open", how)
+        await self.ask("guest-file-write", {"handle": handle, "buf-b64": "Yw=="})  # the letter c
+        with suppress(AgentSilent):  # the agent dies with its kernel
+            await self.ask("guest-file-flush", {"handle": handle}, deadline=2.0)
+
     async def shut_down(self) -> None:
         """Ask the guest's system to power off; success has no answer, so a hang-up is none.
 

@@ -86,6 +86,8 @@ class QemuDriver:
                 await self._order(uuid, "announce-self", _ANNOUNCE)
             case do.ShutDownGuest(uuid):
                 await self._shut_down(uuid)
+            case do.PanicGuest(uuid):
+                await self._panic(uuid)
             case do.DestroyGuest(uuid):
                 await self._destroy(uuid)
             case do.SetVcpus():
@@ -185,6 +187,20 @@ class QemuDriver:
             await guest.agent.shut_down()
         except (AgentSilent, AgentRefused, qmp.NoAnswer, qmp.Refused, StepFailed) as e:
             self._post(ev.GuestRefused(uuid, "shutdown", str(e)))
+
+    async def _panic(self, uuid: str) -> None:
+        """Through the agent; without one by an NMI, on which a Linux guest panics if told to."""
+        try:
+            guest = self._guest(uuid)
+            try:
+                await guest.need_agent()
+                await guest.agent.panic()
+            except (AgentSilent, AgentRefused):
+                await guest.execute("inject-nmi")
+        except (qmp.NoAnswer, qmp.Refused, StepFailed) as e:
+            self._post(ev.PanicAnswered(uuid, str(e)))
+        else:
+            self._post(ev.PanicAnswered(uuid))
 
     async def _set_vcpus(self, effect: do.SetVcpus) -> None:
         try:
