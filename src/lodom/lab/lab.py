@@ -45,6 +45,21 @@ def _in(namespace: str, *argv: str, check: bool = True) -> str:
     return _run("ip", "netns", "exec", namespace, *argv, check=check)
 
 
+def _enter(namespace: str) -> list[str]:
+    """What runs a command in the namespace, with its hosts file and /sys.
+
+    As ``ip netns exec``, which would keep the mount of the pool from everybody else, though.
+    """
+    script = (
+        'for m in / /sys /etc/hosts; do mount --make-private "$m" 2>/dev/null || :; done; '
+        f'mount --bind /etc/netns/{namespace}/hosts /etc/hosts; mount -t sysfs lab /sys; exec "$@"'
+    )
+    return [
+        "nsenter", f"--net=/run/netns/{namespace}", "unshare", "--mount", "--propagation",
+        "unchanged", "sh", "-ec", script, "lab",
+    ]  # fmt: skip
+
+
 class Lab:
     """The lab in *root*; one at a time on a host."""
 
@@ -93,6 +108,9 @@ class Lab:
         if topology.delay and not _has_netem():
             raise LabFault(f"link delay {topology.delay}: this kernel has no netem")
         self.root.mkdir(parents=True, exist_ok=True)
+        # A mount in it is seen by all: by this host, and by the next ldmd of the same machine.
+        _run("mount", "--bind", str(self.root), str(self.root))
+        _run("mount", "--make-shared", str(self.root))
         names = [m.name for m in topology.machines]
         self._record.write_text(json.dumps({"machines": names}))
         try:
@@ -198,7 +216,7 @@ class Lab:
         log = p.log
         with log.open("ab") as out:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", p.namespace, sys.executable, "-m", "lodom.daemon.main",
+                [*_enter(p.namespace), sys.executable, "-m", "lodom.daemon.main",
                  "--debug", "--config", str(p.folder / "machine.toml")],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
@@ -286,6 +304,9 @@ class Lab:
         netns = Path("/etc/netns")
         if netns.is_dir() and not any(netns.iterdir()):
             netns.rmdir()
+        # Path.is_mount does not see a folder that is bound to itself.
+        if f" {self.root} " in Path("/proc/self/mountinfo").read_text():
+            _run("umount", str(self.root))
         shutil.rmtree(self.root, ignore_errors=True)
 
     def pid(self, p: Placed) -> int:

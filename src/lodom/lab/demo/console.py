@@ -5,12 +5,13 @@ import socket
 
 from lodom.lab.watch import inside
 
-_COMMANDS = re.compile(rb"\xff[\xfb-\xfe].|\xff[\xf0-\xfa]")
+_COMMANDS = re.compile(rb"\xff[\xfb-\xfe].|\xff[\xf0-\xfa]|\x1b\[[0-9;]*[A-Za-z]", re.DOTALL)
+"""Telnet's own, and what the guest's shell sends to a terminal that could answer."""
 _PATIENCE_S = 15.0
 
 
 def converse(namespace: str, port: int, prompt: str, lines: list[str]) -> str:
-    """Type *lines*, each after the prompt; what the console shows, without telnet's own bytes.
+    """Type *lines*, each after the prompt; what the console shows, without control bytes.
 
     Raises:
         OSError: nobody listens there, or the prompt does not come.

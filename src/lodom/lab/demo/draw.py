@@ -9,7 +9,7 @@ from lodom.lab.watch import TICK_S, Arrivals
 
 WIDTH = 38
 """Of one machine: two fit on a terminal of 80 columns."""
-_BAR = 10
+_BAR = 9
 
 Document = Mapping[str, Any]
 
@@ -17,7 +17,7 @@ Document = Mapping[str, Any]
 def machine(name: str, devices: Document, services: Document) -> list[str]:
     """One machine, out of ``list-devices`` and ``list-services``."""
     owners = {s["bound"] or s["held"] for s in devices["vcpu"]} - {""}
-    sign = {owner: _sign(owner) for owner in sorted(owners)}
+    sign = {owner: _sign(owner) for owner in sorted(owners, key=lambda o: (o != "primary", o))}
     legend = ", ".join(f"{letter} {owner}" for owner, letter in sign.items())
     lines = [f"{name} {'-' * (WIDTH - len(name) - 1)}", f"strands      {legend}, . free"]
     for core in sorted({s["core"] for s in devices["vcpu"]}):
@@ -25,7 +25,7 @@ def machine(name: str, devices: Document, services: Document) -> list[str]:
         marks = " ".join(sign.get(s["bound"] or s["held"], ".") for s in strands)
         lines.append(f"  core {core}     {marks}")
     widest = max(block["size"] for block in devices["memory"])
-    lines.append("memory       size   owner")
+    lines.append("memory        size  owner")
     lines += [_block(block, widest) for block in devices["memory"]]
     switches = [s["name"] for group in services["services"] for s in group["vsw"]]
     lines.append(f"switches     {', '.join(switches) or 'none'}")
@@ -39,7 +39,7 @@ def _sign(owner: str) -> str:
 def _block(block: Document, widest: int) -> str:
     mark = "#" if block["bound"] else "."
     bar = mark * max(1, block["size"] * _BAR // widest)
-    return f"  {block['pa']:<11}{format_size(block['size']):<6} {block['bound'] or 'free':<8}{bar}"
+    return f"  {block['pa']:<12}{format_size(block['size']):<5} {block['bound'] or 'free':<8}{bar}"
 
 
 def beside(left: Sequence[str], right: Sequence[str]) -> list[str]:

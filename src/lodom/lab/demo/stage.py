@@ -27,6 +27,8 @@ class Stage:
         self.terminal = sys.stdout.isatty() and sys.stderr.isatty()
         self._began = monotonic()
         self._acts = 0
+        self._silent = False
+        """The last line was a command that has printed nothing."""
 
     @property
     def seconds(self) -> float:
@@ -59,7 +61,8 @@ class Stage:
     def command(self, where: str, *words: str) -> None:
         """The line as it is typed on a machine."""
         line = " ".join(f'"{w}"' if " " in w else w for w in words)
-        self._print(f"\n{where}# {line}", "1")
+        self._print(f"{'' if self._silent else chr(10)}{where}# {line}", "1")
+        self._silent = True
 
     def ldm(self, p: Placed, *words: str, status: int = 0, bar: bool = False) -> str:
         """Run ``ldm`` on a machine and show what it prints; the text.  With *bar* it draws one.
@@ -112,6 +115,7 @@ class Stage:
         if self.terminal and style:
             text = re.sub(r"(?m)^(.+)$", rf"\033[{style}m\1\033[0m", text)
         print(text, flush=True)
+        self._silent = False
 
 
 def ldm_argv(*words: str) -> list[str]:

@@ -3,15 +3,17 @@
 from contextlib import ExitStack
 from time import monotonic
 
+from lodom.core.errors import Kind
 from lodom.core.units import format_size
 from lodom.lab.demo import draw
 from lodom.lab.demo.console import converse
-from lodom.lab.demo.stage import Stage, ldm_argv, ldm_environment
+from lodom.lab.demo.stage import DemoFault, Stage, ldm_argv, ldm_environment
 from lodom.lab.demo.world import ADDRESS, GUEST, NAME, World, ask, copies, domain, topology
 from lodom.lab.topology import Placed
 from lodom.lab.trouble import cut_in_hand_over
 from lodom.lab.watch import CLIENT, TICK_S, Counter, Heartbeats, Probe, Status
 
+REFUSED, IN_DOUBT = Kind.REFUSED.exit_code, Kind.PEER.exit_code
 BOOT_S = 60.0
 DOUBT_S, SETTLED_S = 45.0, 90.0
 
@@ -104,14 +106,25 @@ def guest(stage: Stage, world: World, beats: Heartbeats) -> None:
     drawings = [_drawn(p) for p in (world.one, world.two)]
     stage.show(draw.beside(*drawings))
     beats.first(NAME, within=BOOT_S)
+    found = domain(world.one)
+    assert found is not None
+    port = found["console"]
+    stage.tell("The guest's console, a telnet port of the first machine:")
+    stage.command(world.one.machine.name, "telnet", "localhost", port)
+    asked = ["uname -sr", "grep -c ^processor /proc/cpuinfo", "cat /sys/class/net/eth0/address"]
+    stage.output(converse(world.one.namespace, int(port), f"{NAME}# ", asked))
+    _wait_for_agent(world.one, beats)
     for p in (world.one, world.two):
         stage.ldm(p, "list")
-    found = domain(world.one)
-    port = int(found["console"]) if found else 0
-    stage.tell("The guest's console, a telnet port of the first machine:")
-    stage.command(world.one.machine.name, "telnet", "localhost", str(port))
-    asked = ["uname -sr", "grep -c ^processor /proc/cpuinfo", "cat /sys/class/net/eth0/address"]
-    stage.output(converse(world.one.namespace, port, f"{NAME}# ", asked))
+
+
+def _wait_for_agent(p: Placed, beats: Heartbeats) -> None:
+    """Until the guest's system is up (flag n); its heartbeats are the clock."""
+    deadline = monotonic() + BOOT_S
+    while "n" not in (domain(p) or {"flags": ""})["flags"]:
+        if monotonic() > deadline:
+            raise DemoFault(f"the guest agent of {NAME} does not answer")
+        beats.of(NAME).wait(20, within=BOOT_S)
 
 
 def _drawn(p: Placed) -> list[str]:
@@ -129,7 +142,7 @@ def unfit(stage: Stage, world: World) -> None:
     ):  # fmt: skip
         stage.ldm(two, *line.split())
     stage.tell("A dry run says all that is wrong, and what to do, before anything has moved:")
-    text = stage.ldm(one, *_migrate(world, "-n", "-v"), two.machine.name, status=1)
+    text = stage.ldm(one, *_migrate(world, "-n", "-v"), two.machine.name, status=REFUSED)
     for rule in ("R04", "R26", "R31"):
         stage.check(f"{rule} " in text, f"{rule} was found")
     stage.tell("Done as told (the new switch gets its uplink back besides):")
@@ -160,14 +173,14 @@ def specification(stage: Stage, world: World) -> None:
     stage.ldm(two, "list-devices", "memory")
     stage.ldm(one, "list", "-o", "memory", "ldg-src")
     words = ("migrate-domain", "ldg-src", two.machine.name)
-    text = stage.ldm_asked(one, world.secret, *words, status=1)
+    text = stage.ldm_asked(one, world.secret, *words, status=REFUSED)
     wanted = [
         "Target Password:",
         f"Unable to bind {size} memory region at real address 0x8000000",
         "Domain Migration of LDom ldg-src failed",
     ]
     stage.check(text.splitlines() == wanted, "word for word the three lines of the guide")
-    stage.ldm(one, *_migrate(world, "-n", "-v", name="ldg-src"), two.machine.name, status=1)
+    stage.ldm(one, *_migrate(world, "-n", "-v", name="ldg-src"), two.machine.name, status=REFUSED)
     for line in ("stop-domain -f ldg-src", "unbind-domain ldg-src", "remove-domain ldg-src"):
         stage.ldm(one, *line.split())
 
@@ -246,6 +259,8 @@ def trouble(stage: Stage, world: World, watch: Watch) -> None:
         command.kill()
         raise
     stage.output(text)
+    if command.returncode != IN_DOUBT:
+        raise DemoFault(f"the move ended with {command.returncode}, not {IN_DOUBT} (in doubt)")
     stage.ldm(away, "list")
     found = domain(away)
     stage.check(found is not None and found["flags"].endswith("e"), "flag e: in doubt")
@@ -265,7 +280,7 @@ def trouble(stage: Stage, world: World, watch: Watch) -> None:
     stage.show([])
     _unharmed(stage, Status(ADDRESS).read())
     stage.tell(
-        f"The gap was the {DOUBT_S and 30} s of doubt; the counter ticks on from where it stood"
+        f"The gap was the 30 s of doubt; the counter ticks on from where it stood"
         f" ({TICK_S * 1000:.0f} ms a tick), on the same connection."
     )
 
