@@ -25,7 +25,8 @@ from lodom.core.lifecycle.factory import first_inventory
 from lodom.core.lifecycle.reconf import booted
 from lodom.core.migration.ownership import may_run
 from lodom.core.model.host import Machine, Region
-from lodom.core.model.inventory import Inventory, changes
+from lodom.core.model.domain import State
+from lodom.core.model.inventory import Inventory, Ownership, changes
 from lodom.daemon import config, ids
 from lodom.daemon.config import Config
 from lodom.daemon.groups import GuestGroups
@@ -39,7 +40,7 @@ from lodom.drivers.qemu.driver import QemuDriver
 from lodom.drivers.qemu.settings import Settings
 from lodom.grammar.table import role_of
 from lodom.host import net, topology
-from lodom.host.accelerator import verdict
+from lodom.host.accelerator import Verdict, verdict
 from lodom.host.boot import boot_id
 from lodom.host.pool import Pool
 from lodom.peer.auth import Authenticator, Backend, Pam, Roles, UsersFile
@@ -108,7 +109,9 @@ class _Daemon:
         peer_server: PeerServer,
         api: ApiServer,
         loads: Loads,
+        trust: Trust,
     ) -> None:
+        self._trust = trust
         self._loop, self._driver, self._host = loop, driver, host
         self._peers, self._peer_server, self._api = peers, peer_server, api
         self._loads = loads
@@ -121,8 +124,9 @@ class _Daemon:
             except LodomError as error:
                 _log.error("switch is down", switch=vsw.name, reason=str(error))
         found = {f.uuid: f for f in await self._driver.find()}
+        heard = await self._heard(set(found))
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._loop.run(found))
+            tasks.create_task(self._loop.run(found, heard))
             tasks.create_task(self._loads.run())
             await self._loop.recovered.wait()
             await self._peer_server.start()
@@ -133,6 +137,16 @@ class _Daemon:
             finally:
                 await self._api.stop()
                 await self._peer_server.stop()
+
+    async def _heard(self, found: set[str]) -> dict[str, Ownership]:
+        """What other machines know of domains that would be started anew from disk now."""
+        inventory = self._loop.engine.inventory
+        lost = [
+            d.uuid
+            for d in inventory.domains.values()
+            if d.state in (State.ACTIVE, State.STARTING) and not d.control and d.uuid not in found
+        ]
+        return await self._peers.epochs(lost, list(self._trust.peers())) if lost else {}
 
 
 async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _Daemon:
@@ -152,14 +166,7 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
         close_taps=host.close_taps,
         may_run=lambda uuid, epoch: may_run(store.ownership(), uuid, epoch, store.instance),
         post=lambda event: loop.post(groups.follow(event)),
-        settings=Settings(
-            accelerator=accelerator.accelerator,
-            accelerator_reason=accelerator.reason,
-            listen=settings.migration.stream_address or settings.migration.address or "0.0.0.0",  # noqa: S104 - the pre-shared key guards it
-            users=GUEST_USERS if os.geteuid() == 0 else None,
-            service_cpus=_service_cpus(inventory),
-            aes=topology.has_aes(),
-        ),
+        settings=_driver_settings(settings, inventory, accelerator),
     )
     stack.push_async_callback(driver.close)
     inventory = replace(inventory, machine=replace(machine, hypervisor=await driver.capabilities()))
@@ -203,7 +210,18 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
     loads = Loads(driver.usage, lambda: list(loop.engine.inventory.domains))
     service = Service(loop, peers, identity, trust, loads)
     api = ApiServer(settings.socket, roles, role_of, service.submit)
-    return _Daemon(loop, driver, host, peers, peers.server, api, loads)
+    return _Daemon(loop, driver, host, peers, peers.server, api, loads, trust)
+
+
+def _driver_settings(settings: Config, inventory: Inventory, found: Verdict) -> Settings:
+    return Settings(
+        accelerator=found.accelerator,
+        accelerator_reason=found.reason,
+        listen=settings.migration.stream_address or settings.migration.address or "0.0.0.0",  # noqa: S104 - the pre-shared key guards it
+        users=GUEST_USERS if os.geteuid() == 0 else None,
+        service_cpus=_service_cpus(inventory),
+        aes=topology.has_aes(),
+    )
 
 
 def _configure(store: Store, machine: Machine) -> Inventory:
