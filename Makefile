@@ -2,12 +2,13 @@
 PYTHON = .venv/bin/python
 SEEDS ?= 200
 N ?= 10
+PYTHON_FILES = src tests tools
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 check:           ## linters, formatting, types, import contracts
-	.venv/bin/ruff check src tests
-	.venv/bin/ruff format --check src tests
+	.venv/bin/ruff check $(PYTHON_FILES)
+	.venv/bin/ruff format --check $(PYTHON_FILES)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 pure:            ## tests that need neither root nor QEMU
@@ -25,6 +26,5 @@ sabotage:        ## planted defects, each must turn its test red
 test-long:       ## the long tests
 	.venv/bin/pytest -m long -v tests
 docs:            ## the generated reference
-	$(PYTHON) -m lodom.grammar docs/reference
 	$(PYTHON) tools/gen_reference.py docs/reference
 .PHONY: help check pure live verify sim chaos sabotage test-long docs
