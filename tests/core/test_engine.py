@@ -2,7 +2,9 @@
 
 import pytest
 
-from lodom.core.errors import Busy, LodomError, MigrationFailed, WrongState
+from lodom.core import messages as msg
+from lodom.core.engine import Engine
+from lodom.core.errors import Busy, LodomError, MigrationFailed, ObjectUnknown, WrongState
 from lodom.core.model.domain import State
 from lodom.core.units import GIB, MIB
 from lodom.sim.world import World, machine
@@ -282,9 +284,53 @@ def test_a_domain_that_changes_while_it_is_judged_does_not_move(world, a, b):
     assert a.engine.inventory.outgoing == {}
 
 
+def test_a_reserve_that_comes_after_the_end_is_not_refused(world, a, b):
+    d = guest(a, start=False)
+    world.log = []
+    a.ldm("migrate-domain", ldom="ldg1", host="b")
+    row = next(iter(a.engine.inventory.outgoing.values()))
+    world.run(seconds=60)
+    late = msg.Reserve(d.uuid, "ldg1", "ldg1", False, row.epoch, row.source, "a", 4, "")
+    b.post(world._reserve(row.id, late))
+    world.run(seconds=5)
+    assert "Unknown()" in world.log[-1]
+    assert b.engine.inventory.incoming == {}
+
+
+@pytest.mark.parametrize("verb", ["add-vdisk", "add-vnet"])
+def test_a_domain_that_came_without_its_services_says_so(world, a, b, verb):
+    a.ldm("add-domain", ldoms=["ldg1"])
+    a.ldm("set-vcpu", number=1, ldom="ldg1")
+    a.ldm("set-memory", size=GIB, ldom="ldg1")
+    a.ldm("add-vswitch", name="other", ldom="primary")
+    a.ldm("add-vdiskserverdevice", backend="/x", volume="other", service="primary-vds0")
+    place = {"volume": "other", "service": "primary-vds0", "switch": "other"}
+    a.ldm(verb, name="dev0", ldom="ldg1", **place)
+    a.ldm("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=60)
+    with pytest.raises(ObjectUnknown, match="other"):
+        b.ldm("bind-domain", ldom="ldg1")
+
+
 def test_recovering_a_domain_that_is_well_changes_nothing(world, a):
     guest(a)
     before = a.engine.inventory
     told = a.ldm("recover-domain", ldom="ldg1")
     assert told["action"] == ""
     assert before == a.engine.inventory
+
+
+def test_a_restored_journal_does_not_start_a_domain_that_has_moved(world, a, b):
+    """HANDOVER: before a start from disk other machines are asked; a higher epoch wins."""
+    d = guest(a)
+    yesterday = a.inventory
+    a.ldm("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=60)
+    a.crash()
+    engine = Engine(yesterday)
+    engine.recover({}, {d.uuid: b.engine.inventory.ownership[d.uuid]})
+    assert engine.inventory.named("ldg1").state is State.BOUND
+    assert engine.inventory.ownership[d.uuid].owner == "instance-b"
+    naive = Engine(yesterday)
+    assert naive.recover({}, {}).effects
+    assert naive.inventory.named("ldg1").state is State.STARTING

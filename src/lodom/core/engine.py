@@ -37,7 +37,7 @@ from lodom.core.migration.orders import (
 )
 from lodom.core.model.domain import Domain, State
 from lodom.core.model.host import Region
-from lodom.core.model.inventory import Change, Inventory, changes
+from lodom.core.model.inventory import Change, Inventory, Ownership, changes
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,15 @@ class Engine:
                 self._waiting.reshaping.setdefault(e.uuid, "")
         return Batch(tuple(changes(before, self.inventory)), tuple(effects))
 
-    def recover(self, found: Mapping[str, ev.GuestFound]) -> Batch:
-        """After a restart of ldmd: go on from the journal and from the processes that are there."""
+    def recover(
+        self, found: Mapping[str, ev.GuestFound], heard: Mapping[str, Ownership] | None = None
+    ) -> Batch:
+        """After a restart of ldmd: go on from the journal and from the processes that are there.
+
+        *heard*: what other machines know of domains whose process is gone; a higher epoch wins.
+        """
         before = self.inventory
+        self.inventory = life.disowned(self.inventory, heard or {})
         effects: list[Effect] = []
         for freed in self.inventory.dirty.values():
             effects.append(do.Scrub(freed.region))
@@ -310,6 +316,8 @@ class Engine:
     def _reserve(self, event: ReserveAsked) -> list[Effect]:
         if row := self.inventory.incoming.get(event.migration):
             return self._step_target(row, event.message)
+        if conduct.too_late(self.inventory, event):
+            return [do.Send(event.migration, msg.Unknown())]
         admitted = conduct.admit(self.inventory, event)
         if isinstance(admitted, str):
             return [do.Send(event.migration, msg.Refused(admitted))]

@@ -19,6 +19,7 @@ from lodom.core.errors import LodomError, StepFailed, Unexpected
 from lodom.core.failure import failure
 from lodom.core.fsm import Effect, Event, UnexpectedEvent
 from lodom.core.migration.orders import ReserveAsked, TargetChecked
+from lodom.core.model.inventory import Ownership
 from lodom.daemon.timers import Timers
 from lodom.store.sqlite import JournalConflict, Store
 
@@ -71,12 +72,12 @@ class Loop:
         finally:
             del self._answers[request]
 
-    async def run(self, found: dict[str, ev.GuestFound]) -> None:
+    async def run(self, found: dict[str, ev.GuestFound], heard: dict[str, Ownership]) -> None:
         """Recover, then handle events until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self.timers.run())
-            await self._enact(self.engine.recover(found))
+            await self._enact(self.engine.recover(found, heard))
             self.recovered.set()
             while True:
                 event = await self._events.get()

@@ -24,8 +24,8 @@ from lodom.core.errors import LodomError
 from lodom.core.lifecycle.factory import first_inventory
 from lodom.core.lifecycle.reconf import booted
 from lodom.core.migration.ownership import may_run
-from lodom.core.model.host import Machine, Region
 from lodom.core.model.domain import State
+from lodom.core.model.host import Machine, Region
 from lodom.core.model.inventory import Inventory, Ownership, changes
 from lodom.daemon import config, ids
 from lodom.daemon.config import Config
@@ -156,7 +156,6 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
     host = Host(machine, pool)
     groups = GuestGroups(machine.name)
     loop: Loop
-
     accelerator = await verdict(settings.host.state_dir, settings.host.accelerator)
     driver = QemuDriver(
         run_dir=settings.host.run_dir,
@@ -197,11 +196,10 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
     )
     loop = Loop(Engine(inventory), store, interpreter.perform, peers.tidy)
     roles = _roles(settings)
-    auth = Authenticator(_backend(settings, roles))
     peers.server = PeerServer(
         identity,
         (settings.migration.address, settings.migration.port),
-        auth,
+        Authenticator(_backend(settings, roles)),
         peers,
         release=__version__,
         knows_key=trust.knows_key,

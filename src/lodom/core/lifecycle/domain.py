@@ -8,18 +8,18 @@ Handlers are pure: (inventory, domain, event) to (inventory, effects).  ``Settle
 gave the command.  Source: ldm-cli digest 3.1; HANDOVER, "The guest has a will of its own".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from lodom.core import effects as do
 from lodom.core import events as ev
-from lodom.core.errors import GuestUnable, LodomError, StepFailed, WrongState
+from lodom.core.errors import GuestUnable, LodomError, ObjectUnknown, StepFailed, WrongState
 from lodom.core.fsm import Effects, Event
 from lodom.core.lifecycle import binding
 from lodom.core.lifecycle.spec import guest_spec, platform
 from lodom.core.model.domain import Domain, Runtime, State
-from lodom.core.model.inventory import Inventory
+from lodom.core.model.inventory import Inventory, Ownership
 
 STOP_S = 60.0
 """A guest that was asked to shut down has this long before the stop counts as failed."""
@@ -54,9 +54,27 @@ def bind(inventory: Inventory, domain: Domain) -> After:
     """
     if domain.state is not State.INACTIVE:
         raise WrongState(name=domain.name, why=f"is already {domain.state}")
+    _served(inventory, domain)
     given = binding.give(inventory, domain)
     inventory = _put(inventory, domain, state=State.BINDING, bindings=given)
     return inventory, (do.CheckBackends(domain.uuid, _backends(inventory, domain)),)
+
+
+def _served(inventory: Inventory, domain: Domain) -> None:
+    """A domain that came here without running may have devices whose service is not here.
+
+    Raises:
+        ObjectUnknown: it names the volume or the switch.
+    """
+    for disk in domain.constraints.vdisks:
+        server = inventory.vds.get(disk.server)
+        if server is None or server.volume(disk.volume) is None:
+            where = f" for disk {disk.name} of LDom {domain.name}"
+            raise ObjectUnknown(what="Volume", name=f"{disk.volume}@{disk.server}", where=where)
+    for vnet in domain.constraints.vnets:
+        if vnet.switch not in inventory.vsw:
+            where = f" for {vnet.name} of LDom {domain.name}"
+            raise ObjectUnknown(what="Virtual switch", name=vnet.switch, where=where)
 
 
 def _backends(inventory: Inventory, domain: Domain) -> tuple[tuple[str, str, bool], ...]:
@@ -80,6 +98,7 @@ def start(inventory: Inventory, domain: Domain) -> After:
             "is already started" if domain.state is State.ACTIVE else "is not bound; bind it first"
         )
         raise WrongState(name=domain.name, why=why)
+    _served(inventory, domain)
     return launch(inventory, replace(domain, deaths=0))
 
 
@@ -314,6 +333,23 @@ def _vcpus_refused(inventory: Inventory, d: Domain, event: ev.VcpusRefused) -> A
     reason = "; ".join(f"CPU {vid}: {text}" if vid >= 0 else text for vid, text in event.reasons)
     error = GuestUnable(what="CPU reconfiguration", name=f"LDom {d.name}", reason=reason)
     return _put(inventory, d, bindings=replace(d.bound, vcpus=vcpus)), (_settle(d, error),)
+
+
+def disowned(inventory: Inventory, heard: Mapping[str, Ownership]) -> Inventory:
+    """The inventory after other machines told their ownership records: a higher epoch wins.
+
+    A domain that turns out to be another machine's (a journal restored from a backup) is not
+    started: it stays bound, and ``start-domain`` refuses, until it is unbound and removed.
+    """
+    for uuid, record in heard.items():
+        mine = inventory.ownership.get(uuid)
+        if mine is None or record.epoch <= mine.epoch:
+            continue
+        inventory = inventory.put("ownership", uuid, record)
+        d = inventory.domains.get(uuid)
+        if d and not d.migration and d.state in (State.ACTIVE, State.STARTING):
+            inventory = _put(inventory, d, state=State.BOUND, runtime=None, agent=False)
+    return inventory
 
 
 def recovered(inventory: Inventory, d: Domain, found: ev.GuestFound | None) -> After:
