@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,20 @@ def test_a_mounted_pool_lives_and_leaves_nothing(directory, backing):
 
     asyncio.run(run())
     assert hugepages.count(2 * MIB) == pages
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.live
+def test_a_pool_that_lost_its_mount_is_not_made_anew_under_running_domains(directory):
+    async def run():
+        spec = owned(directory, "tmpfs")
+        pool = await Pool.open(spec)
+        subprocess.run(["umount", "-l", spec.directory], check=True)
+        with pytest.raises(StepFailed, match="not mounted any more"):
+            await Pool.open(spec)
+        await pool.remove()
+
+    asyncio.run(run())
     assert list(directory.iterdir()) == []
 
 

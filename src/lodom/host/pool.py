@@ -111,6 +111,12 @@ class Pool:
             pool.spec = replace(spec, kept=tuple(Region(**r) for r in state["spec"]["kept"]))
             await pool.keep(spec.kept)
             return pool
+        if state.get("ready") and pool._had_memory(state):
+            raise StepFailed(
+                what=f"Opening the memory pool {spec.directory}",
+                reason="it was made in this boot and is not mounted any more; domains may still "
+                "run on it. Stop them, or restart the host; then ldmd makes a new one",
+            )
         if state:  # ldmd died while it made the pool: no domain was ever on it
             await asyncio.to_thread(pool._take_down)
         try:
@@ -295,6 +301,12 @@ class Pool:
             spare = min(raised, size // page)
             hugepages.lower_by(page, spare)
             self._note(raised=raised - spare)
+
+    @staticmethod
+    def _had_memory(state: dict[str, Any]) -> bool:
+        """The recorded pool had memory for domains: not all of it was the control domain's."""
+        had = [Region(**r) for r in state["spec"]["regions"]]
+        return bool(subtract(had, [Region(**r) for r in state["spec"]["kept"]]))
 
     def _raised(self) -> int:
         """How many pages we have raised.
