@@ -222,7 +222,7 @@ def test_a_pool_that_lost_its_mount_is_not_made_anew_under_running_domains(direc
     async def run():
         spec = owned(directory, "tmpfs")
         pool = await Pool.open(spec)
-        subprocess.run(["umount", "-l", spec.directory], check=True)
+        await asyncio.to_thread(subprocess.run, ["umount", "-l", spec.directory], check=True)
         with pytest.raises(StepFailed, match="not mounted any more"):
             await Pool.open(spec)
         await pool.remove()
