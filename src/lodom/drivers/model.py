@@ -83,8 +83,7 @@ class ModelHypervisor:
             case do.ShutDownGuest(uuid):
                 self._later(STOP_S, lambda: self.power_off(uuid))
             case do.PanicGuest(uuid):
-                self.guests[uuid].status = "panicked"
-                self._post(ev.GuestPanicked(uuid))
+                self.panic(uuid)
                 self._post(ev.PanicAnswered(uuid))
             case do.DestroyGuest(uuid):
                 self.kill(uuid, quiet=True)
@@ -246,6 +245,13 @@ class ModelHypervisor:
             else:
                 g.online = g.plugged
             self._post(ev.GuestRebooted(uuid, ended=g.stop_on_reboot))
+
+    def panic(self, uuid: str) -> None:
+        """The guest's kernel ends."""
+        g = self.guests.get(uuid)
+        if g and g.status == "running":
+            g.status = "panicked"
+            self._post(ev.GuestPanicked(uuid))
 
     def kill(self, uuid: str, *, quiet: bool = False) -> None:
         """The process ends."""

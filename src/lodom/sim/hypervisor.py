@@ -30,10 +30,3 @@ class SimulatedHypervisor(ModelHypervisor):
             other.status, other.copy, other.online = "paused", "completed", g.online
             there._post(ev.IncomingLoaded(g.uuid, migration))
             self.break_stream(g.uuid)
-
-    def panic(self, uuid: str) -> None:
-        """The guest's kernel ends."""
-        g = self.guests.get(uuid)
-        if g and g.status == "running":
-            g.status = "panicked"
-            self._post(ev.GuestPanicked(uuid))

@@ -262,13 +262,20 @@ def drawing(inventory: Inventory, domain: DomainFacts, source: SourceFacts) -> s
 # -- the target ---------------------------------------------------------------------------------
 
 
+def too_late(inventory: Inventory, event: ReserveAsked) -> bool:
+    """The domain is past this migration, which may have brought it here and been forgotten.
+
+    Not a refusal: that is the final answer no, and the final answer may have been yes.
+    """
+    message = event.message
+    return bool(stale(inventory.ownership, message.uuid, message.epoch, message.source))
+
+
 def admit(
     inventory: Inventory, event: ReserveAsked
 ) -> tuple[Inventory, target.TargetMigration] | str:
     """The inventory with the shell, and the target's row; or why not."""
     message, facts = event.message, event.domain
-    if why := stale(inventory.ownership, message.uuid, message.epoch, message.source):
-        return why
     if busy := in_progress(inventory):
         return f"a migration of LDom {busy[0][0]} is in progress on {inventory.machine.name}"
     found = judged(
