@@ -4,7 +4,14 @@ import pytest
 
 from lodom.core import messages as msg
 from lodom.core.engine import Engine
-from lodom.core.errors import Busy, LodomError, MigrationFailed, ObjectUnknown, WrongState
+from lodom.core.errors import (
+    Busy,
+    LodomError,
+    MigrationFailed,
+    ObjectUnknown,
+    StepFailed,
+    WrongState,
+)
 from lodom.core.model.domain import State
 from lodom.core.units import GIB, MIB
 from lodom.sim.world import World, machine
@@ -310,6 +317,40 @@ def test_a_domain_that_came_without_its_services_says_so(world, a, b, verb):
     world.run(seconds=60)
     with pytest.raises(ObjectUnknown, match="other"):
         b.ldm("bind-domain", ldom="ldg1")
+
+
+def test_an_undone_order_leaves_who_waited_waiting(world, a, b):
+    guest(a)
+    request = a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=1)
+    a.full = True
+    refused = a.order("cancel-operation", operation="migration", ldom="ldg1")
+    world.run(seconds=1)
+    a.full = False
+    world.run(seconds=60)
+    assert isinstance(a.answers[refused], StepFailed)
+    assert a.answers[request]["domain"] == "ldg1"
+
+
+def test_a_restart_takes_a_second_migration_from_where_it_is(world, a, b):
+    """Two rows of one domain, its process dead: the newer is given up once, the older goes on."""
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=1)
+    b.crash()
+    a.ldm("cancel-operation", operation="migration", ldom="ldg1")
+    b.restart()
+    world.cut.add(frozenset(("a", "b")))
+    a.ldm("set-variable", ldom="ldg1", variables=(("boot-args", "quiet"),))
+    world.cut.clear()
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=0.3)
+    a.crash()
+    a.hypervisor.kill(d.uuid)
+    a.restart()
+    world.run(seconds=200)
+    assert a.engine.inventory.outgoing == {}
+    assert a.hypervisor.running() == [d.uuid]
 
 
 def test_recovering_a_domain_that_is_well_changes_nothing(world, a):

@@ -5,6 +5,7 @@ before it carries out any of the batch's effects, in order.  What is not in the 
 for an answer, numbers of a copy under way) is lost with the process, and may be.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -58,8 +59,17 @@ class Waiting:
     """Request to the regions whose scrubbing it awaits."""
     checks: dict[str, Domain] = field(default_factory=dict)
     """Request to the domain, as it stood when its check for a migration began."""
-    reshaping: dict[str, str] = field(default_factory=dict)
-    """Domain whose CPUs are being changed, to the request that wants it; gone with the effect."""
+    reshaping: Counter[str] = field(default_factory=Counter)
+    """Changes of a domain's CPUs that are under way; gone with the effect."""
+
+    def copy(self) -> "Waiting":
+        """As it is now."""
+        return Waiting(
+            {key: list(requests) for key, requests in self.by_key.items()},
+            {request: set(regions) for request, regions in self.scrubs.items()},
+            dict(self.checks),
+            Counter(self.reshaping),
+        )
 
 
 class Engine:
@@ -70,19 +80,25 @@ class Engine:
         self.numbers: dict[str, Mapping[str, int]] = {}
         """Latest numbers of each copy under way, by migration."""
         self._waiting = Waiting()
+        self._undo = (inventory, self._waiting)
 
     # -- the one entrance ------------------------------------------------------------------------
 
     def handle(self, event: Event) -> Batch:
         """What *event* changes and causes."""
         before = self.inventory
+        self._undo = (before, self._waiting.copy())
         effects = self._dispatch(event)
         return self._batch(before, effects)
+
+    def undo(self) -> None:
+        """The last event was not handled: its changes could not be written, or it had a bug."""
+        self.inventory, self._waiting = self._undo
 
     def _batch(self, before: Inventory, effects: list[Effect]) -> Batch:
         for e in effects:
             if isinstance(e, do.SetVcpus):
-                self._waiting.reshaping.setdefault(e.uuid, "")
+                self._waiting.reshaping[e.uuid] += 1
         return Batch(tuple(changes(before, self.inventory)), tuple(effects))
 
     def recover(
@@ -97,21 +113,23 @@ class Engine:
         effects: list[Effect] = []
         for freed in self.inventory.dirty.values():
             effects.append(do.Scrub(freed.region))
-        for row in list(self.inventory.outgoing.values()):
-            effects += self._stepped(*source.recover(row, found.get(row.uuid)))
-            effects += self._after_restart(row.uuid, found.get(row.uuid))
-        for row in list(self.inventory.incoming.values()):
-            effects += self._stepped(*target.recover(row, found.get(row.uuid)))
-            effects += self._after_restart(row.uuid, found.get(row.uuid))
-        for d in self.inventory.sorted_domains():
-            if not d.control and not d.migration:
-                effects += self._domain_recovered(d, found.get(d.uuid))
+        guests = [d for d in self.inventory.sorted_domains() if not d.control]
+        for out in list(self.inventory.outgoing.values()):
+            effects += self._stepped(*source.recover(out, found.get(out.uuid)))
+            effects += self._after_restart(out.uuid, out.id, found.get(out.uuid))
+        for into in list(self.inventory.incoming.values()):
+            effects += self._stepped(*target.recover(into, found.get(into.uuid)))
+            effects += self._after_restart(into.uuid, into.id, found.get(into.uuid))
+        for d in guests:
+            effects += _console(self.inventory.domains.get(d.uuid))
+            if not d.migration:
+                effects += self._living(life.recovered(self.inventory, d, found.get(d.uuid)))
         return self._batch(before, effects)
 
-    def _after_restart(self, uuid: str, found: ev.GuestFound | None) -> list[Effect]:
-        """What the process went through while nobody watched."""
+    def _after_restart(self, uuid: str, row: str, found: ev.GuestFound | None) -> list[Effect]:
+        """What the process of a migration's domain went through while nobody watched."""
         d = self.inventory.domains.get(uuid)
-        if d is None or not d.migration:
+        if d is None or d.migration != row:
             return []
         if found is None:
             return self._about(ev.GuestGone(uuid)) if d.runtime else []
@@ -120,15 +138,6 @@ class Engine:
             "panicked": ev.GuestPanicked(uuid),
         }
         return self._about(news[found.status]) if found.status in news else []
-
-    def _domain_recovered(self, d: Domain, found: ev.GuestFound | None) -> list[Effect]:
-        effects: list[Effect] = []
-        if d.bindings and d.bindings.console and d.state is not State.BINDING:
-            console = d.bindings.console
-            effects.append(do.OpenConsole(d.uuid, console.group, d.name, console.port))
-        inventory, more = life.recovered(self.inventory, d, found)
-        self.inventory = inventory
-        return effects + self._applied(more)
 
     # -- events ----------------------------------------------------------------------------------
 
@@ -190,8 +199,6 @@ class Engine:
         for e in step.effects:
             if isinstance(e, CheckTarget):
                 self._waiting.checks[e.request] = before.domains[e.uuid]
-            elif isinstance(e, do.SetVcpus):
-                self._waiting.reshaping[e.uuid] = order.request
         if step.waits.startswith("scrub:"):
             regions = {e.region for e in step.effects if isinstance(e, do.Scrub)}
             if not regions:
@@ -228,11 +235,9 @@ class Engine:
         return []
 
     def forget(self, request: str) -> None:
-        """Nobody waits for this answer any more: its client is gone, or its order was undone."""
+        """Nobody waits for this answer any more."""
         self._waiting.checks.pop(request, None)
         self._waiting.scrubs.pop(request, None)
-        for uuid in [u for u, r in self._waiting.reshaping.items() if r == request]:
-            del self._waiting.reshaping[uuid]
         for key, requests in list(self._waiting.by_key.items()):
             kept = [r for r in requests if r != request]
             self._waiting.by_key[key] = kept
@@ -252,7 +257,7 @@ class Engine:
         """News of one domain: to the migration that holds it first, to its own life else."""
         uuid = getattr(event, "uuid", "")
         if isinstance(event, ev.VcpusSet | ev.VcpusRefused):
-            self._waiting.reshaping.pop(uuid, None)
+            self._waiting.reshaping -= Counter([uuid])
         d = self.inventory.domains.get(uuid)
         if d is None:
             return []
@@ -384,6 +389,14 @@ class Engine:
             return [do.Fail(request, e.error) for request in requests]
         result = {**({"say": e.say} if e.say else {}), **e.result}
         return [do.Reply(request, result) for request in requests]
+
+
+def _console(d: Domain | None) -> list[Effect]:
+    """After a restart nobody listens on a bound domain's console port."""
+    if d is None or d.bindings is None or d.bindings.console is None or d.state is State.BINDING:
+        return []
+    console = d.bindings.console
+    return [do.OpenConsole(d.uuid, console.group, d.name, console.port)]
 
 
 def _restoring(row: target.TargetMigration, uuid: str) -> bool:

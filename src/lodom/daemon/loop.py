@@ -89,17 +89,16 @@ class Loop:
                     raise
 
     async def _handle(self, event: Event) -> None:
-        before = self.engine.inventory
         _log.debug("event", what=repr(event))
         try:
             batch = self.engine.handle(event)
         except UnexpectedEvent as unexpected:
             _log.error("event refused", reason=str(unexpected))
-            self.engine.inventory = before
+            self.engine.undo()
             return
         except Exception as bug:
             _log.exception("engine crashed", on=type(event).__name__)
-            self.engine.inventory = before
+            self.engine.undo()
             if request := getattr(event, "request", None):
                 self._answer(request, {"error": Unexpected(detail=f"{type(bug).__name__}: {bug}")})
             return
@@ -107,8 +106,7 @@ class Loop:
             self._store.write(batch.changes)
         except sqlite3.Error as error:
             if isinstance(event, ev.CommandGiven | TargetChecked | ReserveAsked):
-                self.engine.inventory = before
-                self.engine.forget(getattr(event, "request", ""))
+                self.engine.undo()
                 refusal = StepFailed(what="Writing the journal", reason=str(error))
                 self._answer(getattr(event, "request", ""), {"error": refusal})
                 _log.error("journal refused an order", reason=str(error))

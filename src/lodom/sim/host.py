@@ -119,11 +119,10 @@ class Host:
             self._backlog.append(event)
             return
         self.world.note(self.facts.name, event)
-        before = self.engine.inventory
         batch = self.engine.handle(event)
         if self.full and batch.changes:
             if isinstance(event, ev.CommandGiven | TargetChecked | ReserveAsked):
-                self.engine.inventory = before
+                self.engine.undo()
                 self._refused(event)
                 return
             self._backlog = []
@@ -133,7 +132,6 @@ class Host:
 
     def _refused(self, order: Event) -> None:
         request = getattr(order, "request", "")
-        self.engine.forget(request)
         self.answers[request] = StepFailed(what="Writing the journal", reason="disk full")
 
     def _write_at_last(self, batch: Batch) -> None:
@@ -214,7 +212,7 @@ class Host:
             case do.Scrub(region):
                 self._take(QUICK_S, lambda: self._scrub(region))
             case do.MakeSwitch(request, name):
-                bad = ev.SwitchFailed(request, name, "no such device")
+                bad = ev.SwitchFailed(request, name, "no such device", e.old)
                 self._answer(bad if no else ev.SwitchMade(request, name))
             case do.OpenConsole(uuid, _, _, port):
                 taken = ev.ConsoleFailed(uuid, port, "Address already in use")

@@ -182,5 +182,6 @@ def _check_domain(host: "Host", d: Domain, *, strands: bool) -> None:
         return
     demand(guest and guest.status == "running", where, "should run and does not:", guest)
     if strands and guest:
-        given = tuple(sorted(v.vid for v in d.bound.vcpus))
-        demand(tuple(sorted(guest.online)) == given, where, guest.online, "run of", given)
+        # A guest that rebooted by itself may have brought parked CPUs back: it slows only itself.
+        given = {v.vid for v in d.bound.vcpus}
+        demand(given.issubset(guest.online), where, guest.online, "run of", given)

@@ -269,7 +269,7 @@ class World:
             host=e.host,
             port=6482,
             target_name=e.target_name,
-            streams=4,
+            streams=conduct.streams(source.machine, conduct.own_facts(other.engine.inventory)),
             domain="",
             dry_run=e.dry_run,
         )

@@ -228,6 +228,7 @@ _WORDS: Final[dict[type[Event], str]] = {
     steps.LeaseExpired: f"the source was silent for {steps.LEASE_S:.0f} s",
     ev.GuestGone: "the target's process died",
     msg.Cede: "the domain was ceded before it was loaded",
+    msg.Confirm: "the source has ended this migration already",
 }
 
 
@@ -295,6 +296,7 @@ _NO: Final = (Phase.REFUSED, Phase.GONE)
 
 _CAUSES: Final[tuple[type[Event], ...]] = (
     msg.Abort,
+    msg.Confirm,
     steps.LeaseExpired,
     ev.GuestGone,
     ev.IncomingFailed,
@@ -352,9 +354,10 @@ _NEWS: Final[tuple[type[Event], ...]] = (
 )
 
 # Questions repeated while the answer is on its way, time-outs that lost the race: no effect.
-# Not in it on purpose: Abort once OWNED (a source that ceded never aborts), early Confirm.
+# Not in it on purpose: Abort once OWNED (a source that ceded never aborts), Confirm of OWNED before
+# it was answered.  Confirm of what a late Reserve began anew is a cause to refuse.
 LATE: Final[frozenset[Key]] = frozenset(
     {(phase, event) for phase in Phase for event in (*_ASKS, *_TICKS, *_NEWS)}
-    | {(Phase.REFUSED, msg.Abort)}
+    | {(Phase.REFUSED, m) for m in (msg.Abort, msg.Confirm)}
     | {(p, ev.GuestGone) for p in (Phase.GONE, Phase.ENDED)}
 ) - frozenset(TRANSITIONS)
