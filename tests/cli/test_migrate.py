@@ -158,12 +158,14 @@ def test_json_prints_the_findings(
 def test_success_prints_numbers_with_v(
     ldmd: StubLdmd, password_file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    numbers = {"downtime_ms": 87, "transferred": 3 << 29, "total_ms": 4210}
+    numbers = {"downtime_ms": 87, "transferred": 3 << 29, "total_ms": 4210, "streams": 3}
     result = {"domain": "ldg1", "numbers": numbers, "warnings": ["a name differs"]}
     ldmd.answers = lambda _verb, _arguments: iter([{"progress": {}}, {"result": result}])
     assert run(["migrate", "-v", "-p", password_file, "ldg1", "t2"]) == 0
     captured = capsys.readouterr()
-    assert captured.out == "Total time:   4.2 s\nLongest stop: 87 ms\nBytes sent:   1.5G\n"
+    assert captured.out == (
+        "Streams:      3\nTotal time:   4.2 s\nLongest stop: 87 ms\nBytes sent:   1.5G\n"
+    )
     assert captured.err == "Warning: a name differs\n"
 
 

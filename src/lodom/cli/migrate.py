@@ -156,8 +156,11 @@ def _tell(result: Document, seconds: float, *, verbose: bool) -> None:
         print(line, file=sys.stderr)
     for warning in result.get("warnings", ()):
         print(f"Warning: {warning}", file=sys.stderr)
+    numbers = result.get("numbers", {})
+    streams = result.get("streams", numbers.get("streams"))
+    if verbose and streams:
+        print(f"Streams:      {streams}")
     if verbose and "numbers" in result:
-        numbers = result["numbers"]
         total = numbers.get("total_ms", seconds * 1000) / 1000
         print(f"Total time:   {total:.1f} s")
         print(f"Longest stop: {numbers.get('downtime_ms', 0)} ms")

@@ -213,7 +213,8 @@ def _bus(name: str, inventory: Inventory) -> Document:
     return {"device": bus.name if bus else name, "pseudonym": bus.pseudonym if bus else ""}
 
 
-def _vnet(vnet: Vnet, d: Domain, inventory: Inventory) -> Document:
+def _vnet(vnet: Vnet, d: Domain, inventory: Inventory, *, asked: bool = False) -> Document:
+    """As *asked*, or as it is: no machine of ours fulfils ``mode=hybrid`` (R42)."""
     switch = inventory.vsw.get(vnet.switch)
     peers = [{"name": f"{switch.name}@{switch.owner}", "mac": switch.mac}] if switch else []
     for other in inventory.sorted_domains():
@@ -227,7 +228,7 @@ def _vnet(vnet: Vnet, d: Domain, inventory: Inventory) -> Document:
         "id": vnet.id,
         "device": f"network@{vnet.id}",
         "mac": vnet.mac,
-        "mode": vnet.mode,
+        "mode": vnet.mode if asked or not d.bindings else "",
         "pvid": vnet.pvid or (switch.default_vlan if switch else 1),
         "vids": list(vnet.vids),
         "mtu": vnet.mtu or (switch.mtu if switch else 1500),
@@ -423,7 +424,7 @@ def _constraints(d: Domain, inventory: Inventory) -> Document:
         "variables": [{"name": n, "value": v} for n, v in asked.variables],
         "io": [_bus(name, inventory) for name in asked.io],
         **_services(d.name, inventory),
-        "network": [_vnet(v, d, inventory) for v in asked.vnets],
+        "network": [_vnet(v, d, inventory, asked=True) for v in asked.vnets],
         "disk": [_vdisk(v, inventory) for v in asked.vdisks],
         "vcons": {
             "type": "SP" if d.control else "",

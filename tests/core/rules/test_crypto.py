@@ -1,7 +1,30 @@
 """One change, exactly that finding: crypto units."""
 
+import pytest
+
+from lodom.core.rules.crypto import streams
 from rules import clean
-from rules.clean import brief, ids, strands, target
+from rules.clean import brief, ids, source_machine, strands, target, target_machine
+
+
+@pytest.mark.parametrize(("ours", "theirs", "count"), [(0, 0, 2), (4, 2, 4), (0, 9, 2), (9, 9, 8)])
+def test_r02_streams_follow_the_units_of_both(ours, theirs, count):
+    case = target_machine(source_machine(primary_crypto=ours), primary_crypto=theirs)
+    assert streams(case.source.machine, case.target.machine) == count
+
+
+def test_r02_a_control_domain_without_units_is_noted():
+    assert brief(target_machine(source_machine(primary_crypto=6), primary_crypto=0)) == [
+        (
+            "R02",
+            "note",
+            "The control domain of beta has no cryptographic units: the copy uses 2 streams; "
+            "with 6 it would be up to 4 times as fast",
+        )
+    ]
+    case = source_machine(target_machine(primary_crypto=0), primary_crypto=0)
+    assert ids(case) == ["R02", "R02"]
+    assert ids(clean.domain(case, state="bound")) == []
 
 
 def test_r43_units_and_several_strands():

@@ -129,6 +129,20 @@ def test_crypto_devices_stay_behind_in_a_migration():
     assert names == {"crypto-port0", "crypto-port1"}
 
 
+def test_a_target_without_free_units_has_the_ports_of_the_source():
+    """Else the two machines would differ, and the stream would be refused."""
+
+    def addresses(spec):
+        made = devices(command(spec, incoming=True))
+        return {d["addr"] for name, d in made.items() if name.startswith("crypto")}
+
+    here = replace(SPEC, crypto=2, crypto_ports=2)
+    there = replace(SPEC, crypto=1, crypto_ports=2)
+    assert addresses(here) == addresses(there)
+    names = {name for name in devices(command(there)) if name.startswith("crypto")}
+    assert names == {"crypto-port0", "crypto-idle1", "crypto0-dev"}
+
+
 def test_only_configured_firmware():
     spec = replace(SPEC, firmware="uefi")
     with pytest.raises(NotSupported, match="firmware uefi"):

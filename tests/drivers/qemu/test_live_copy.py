@@ -108,6 +108,22 @@ def test_crypto_units_are_out_during_the_copy(play: Play, booting: GuestSpec) ->
     play(story)
 
 
+def test_a_target_with_fewer_free_units(play: Play, booting: GuestSpec) -> None:
+    """One unit of two is to be had: the guest arrives, and finds one."""
+    count = "echo units=$(cat /sys/bus/pci/devices/*/device | grep -c 0x1054)"
+
+    async def story(a: Side, b: Side) -> None:
+        await a.run(replace(booting, crypto=2, crypto_ports=2), agent=True)
+        copy = Copy(replace(booting, crypto=1, crypto_ports=2))
+        await copy.through(a, b)
+        await a.driver.perform(do.DestroyGuest(UUID))
+        await b.driver.perform(do.RunGuest(UUID, 2))
+        await b.until(ev.GuestRunning)
+        await b.type(f"while {count} && sleep 1; do :; done", "units=1")
+
+    play(story)
+
+
 def test_the_key_is_seen_nowhere(play: Play) -> None:
     """Not in a command line, an environment, a log or a file once the streams are up."""
 

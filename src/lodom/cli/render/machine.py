@@ -127,7 +127,10 @@ def constraints(documents: Iterable[Document]) -> list[str]:
 
 def _constraints(d: Document) -> list[str]:
     count = (("COUNT", 0),)
+    network: tuple[tuple[str, int], ...]
     network = (("NAME", 13), ("SERVICE", 28), ("DEVICE", 13), ("MAC", 0))
+    if any(v["mode"] for v in d["network"]):
+        network = (*network[:3], ("MAC", 20), ("MODE", 0))
     disk = (("NAME", 17), ("VOLUME", 0))
     console = d["vcons"]
     variables = [f"{INDENT}{v['name']}={v['value']}" for v in d["variables"]]
@@ -145,7 +148,8 @@ def _constraints(d: Document) -> list[str]:
         section("VSW", VSW_COLUMNS, map(vsw_cells, d["vsw"])),
         section("VDS", VDS_COLUMNS, [cells for s in d["vds"] for cells in vds_rows(s)]),
         section("NETWORK", network,
-                [(v["name"], v["switch"], v["device"], v["mac"]) for v in d["network"]]),
+                [(v["name"], v["switch"], v["device"], v["mac"], v["mode"])[: len(network)]
+                 for v in d["network"]]),
         section("DISK", disk, [(v["name"], f"{v['volume']}@{v['service']}") for v in d["disk"]]),
         section("VCONS", (("NAME", 17), ("SERVICE", 0)), asked),
     )  # fmt: skip

@@ -211,7 +211,8 @@ def _console_failed(inventory: Inventory, d: Domain, event: ev.ConsoleFailed) ->
 
 def _launched(inventory: Inventory, d: Domain, event: ev.GuestLaunched) -> After:
     slots = tuple(v.vid for v in d.bound.vcpus)
-    runtime = Runtime(event.pid, event.started, event.home, len(slots), slots, slots)
+    ports = len(d.bound.crypto)
+    runtime = Runtime(event.pid, event.started, event.home, len(slots), slots, slots, ports)
     run = do.RunGuest(d.uuid, epoch_of(inventory, d.uuid))
     return _put(inventory, d, runtime=runtime), (run,)
 

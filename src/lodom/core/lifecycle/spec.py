@@ -48,6 +48,7 @@ def guest_spec(inventory: Inventory, domain: Domain, *, like: Runtime | None = N
         initrd=boot("boot-initrd"),
         kernel_args=boot("boot-args"),
         crypto=len(bound.crypto),
+        crypto_ports=max(len(bound.crypto), like.crypto_ports if like else 0),
     )
 
 

@@ -35,6 +35,7 @@ from lodom.core.rules.case import (
     SourceFacts,
 )
 from lodom.core.rules.catalogue import judge, refused
+from lodom.core.rules.crypto import streams as streams
 from lodom.core.rules.drawing import draw
 from lodom.core.rules.facts import machine_facts, target_facts
 from lodom.core.rules.form import Finding, Severity
@@ -173,7 +174,8 @@ def begin(
         )
         return do.Fail(event.request, refusal)
     if event.dry_run:
-        return do.Reply(event.request, {"findings": event.findings, "domain": domain.name})
+        found = {"findings": event.findings, "domain": domain.name, "streams": event.streams}
+        return do.Reply(event.request, found)
     if (busy := in_progress(inventory)) or domain.migration:
         name = busy[0][0] if busy else domain.name
         why = f"a migration of LDom {name} is in progress"
@@ -209,7 +211,11 @@ def answers(row: source.SourceMigration, numbers: Mapping[str, int]) -> Effects:
     """What the waiting users hear in the phase that *row* has come to."""
     migration, cancelled = f"migration:{row.id}", f"cancel:{row.id}"
     if row.phase is source.Phase.CONFIRMING:
-        result = {"domain": row.name, "numbers": dict(numbers), "warnings": list(row.warnings)}
+        result = {
+            "domain": row.name,
+            "numbers": {**numbers, "streams": row.streams},
+            "warnings": list(row.warnings),
+        }
         return (do.Settle(migration, result=result),)
     if row.phase is source.Phase.CEDED and row.doubt:
         return (do.Settle(migration, MigrationInDoubt(name=row.name, host=row.host)),)
@@ -224,7 +230,6 @@ def answers(row: source.SourceMigration, numbers: Mapping[str, int]) -> Effects:
 # -- both sides' facts --------------------------------------------------------------------------
 
 PROTOCOLS = (1,)
-MAX_STREAMS = 8
 
 
 def own_facts(inventory: Inventory) -> MachineFacts:
@@ -232,11 +237,6 @@ def own_facts(inventory: Inventory) -> MachineFacts:
     under_way = tuple(MigrationFacts(*found) for found in in_progress(inventory))
     delayed = bool(inventory.reconf)
     return machine_facts(inventory, protocols=PROTOCOLS, delayed=delayed, migrations=under_way)
-
-
-def streams(source: MachineFacts, target: MachineFacts) -> int:
-    """Memory streams: 2 and the smaller of the primaries' crypto units, at most 8 (R02)."""
-    return min(2 + min(source.primary_crypto, target.primary_crypto), MAX_STREAMS)
 
 
 def judged(
@@ -299,7 +299,9 @@ def admit(
         return made
     inventory = inventory.with_domain(made)
     bound = made.bindings
-    like = Runtime(0, 0, event.migration, facts.boot_vcpus, facts.plugged)
+    like = Runtime(
+        0, 0, event.migration, facts.boot_vcpus, facts.plugged, crypto_ports=facts.crypto_ports
+    )
     vcpus = bound.vcpus if bound else ()
     row = target.TargetMigration(
         id=event.migration,
@@ -328,8 +330,9 @@ def launched(inventory: Inventory, d: Domain, event: ev.GuestLaunched) -> Domain
     assert row.spec is not None
     online = tuple(v.vid for v in (row.vcpus[:1] if row.grow else row.vcpus))
     runtime = Runtime(
-        event.pid, event.started, event.home, row.spec.boot_vcpus, row.spec.plugged, online
-    )
+        event.pid, event.started, event.home, row.spec.boot_vcpus, row.spec.plugged, online,
+        row.spec.crypto_ports,
+    )  # fmt: skip
     return replace(d, runtime=runtime)
 
 

@@ -98,6 +98,8 @@ class Runtime:
     """Virtual CPUs that exist in the process, ascending; those without a strand are parked."""
     online: tuple[int, ...] = ()
     """Virtual CPUs that the guest runs on now; fewer than its strands during a migration."""
+    crypto_ports: int = 0
+    """Ports for crypto devices; more than its units when it arrived where too few were free."""
 
 
 @dataclass(frozen=True)

@@ -55,3 +55,5 @@ class GuestSpec:
     kernel_args: str = ""
     crypto: int = 0
     """Number of crypto devices plugged."""
+    crypto_ports: int = 0
+    """Ports for such devices: never fewer, and after a move as many as the source's process has."""

@@ -30,19 +30,6 @@ BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
         ),
     ),
     Behaviour(
-        "R02",
-        "lodom.core.migration.conduct:streams",
-        _page(
-            "Crypto units of both control domains make the copy faster.",
-            why="The copy is encrypted; it uses two streams and one more for each unit that both "
-            "primaries have, at most eight.",
-            remedy="ldm set-mau NUMBER primary on both machines.",
-            example="Units 4 and 2: four streams.  No units: two streams, and still it converges.",
-            sentence="Migration speeds up when the primary domains of source and target have "
-            "cryptographic units.",
-        ),
-    ),
-    Behaviour(
         "R06",
         "lodom.core.alloc.strands:choose_for_migration",
         _page(

@@ -106,6 +106,7 @@ class DomainFacts:
     blocks: tuple[Block, ...] = ()
     crypto: int = 0
     """Crypto units bound."""
+    crypto_ports: int = 0
     io: tuple[str, ...] = ()
     """I/O buses that it has."""
     direct: tuple[str, ...] = ()

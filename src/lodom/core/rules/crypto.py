@@ -2,8 +2,49 @@
 
 from collections.abc import Iterator
 
-from lodom.core.rules.case import Case
+from lodom.core.rules.case import Case, MachineFacts
 from lodom.core.rules.form import Found, Severity, found, rule
+
+FEWEST_STREAMS, MOST_STREAMS = 2, 8
+
+
+def streams(source: MachineFacts, target: MachineFacts) -> int:
+    """Memory streams of a copy: each unit that both control domains have adds one (R02)."""
+    both = min(source.primary_crypto, target.primary_crypto)
+    return min(FEWEST_STREAMS + both, MOST_STREAMS)
+
+
+@rule("R02", severity=Severity.NOTE, states=("active",))
+def copy_without_units(case: Case) -> Iterator[Found]:
+    """Crypto units of both control domains make the copy faster; one of them has none.
+
+    Why:
+        The copy is encrypted.  It uses two streams, and one more for each unit that both control
+        domains have, at most eight; the factor is an upper bound, as link and CPUs limit it too.
+
+    Remedy:
+        On the machine that the note names: ldm set-mau NUMBER primary.
+
+    Example:
+        Units 4 and 2: four streams.  No units on one side: two streams, and a note.
+
+    Sentence:
+        Migration speeds up when the primary domains of source and target have cryptographic units.
+    """
+    machines = (case.source.machine, case.target.machine)
+    now = streams(*machines)
+    for machine, other in zip(machines, reversed(machines), strict=True):
+        if machine.primary_crypto:
+            continue
+        units = max(other.primary_crypto, 1)
+        factor = min(FEWEST_STREAMS + units, MOST_STREAMS) / now
+        yield found(
+            f"The control domain of {machine.name} has no cryptographic units: the copy uses "
+            f"{now} streams; with {units} it would be up to {factor:g} times as fast",
+            machine=machine.name,
+            streams=now,
+            factor=factor,
+        )
 
 
 @rule("R43", side="source", states=("active",), releases=("1.2",))

@@ -101,6 +101,7 @@ def domain_facts(
         plugged=runtime.plugged if runtime else (),
         blocks=bound.blocks if bound else (),
         crypto=len(bound.crypto) if bound else 0,
+        crypto_ports=runtime.crypto_ports if runtime else 0,
         io=(bound or domain.constraints).io,
         direct=direct,
         platform=bound.platform if bound else None,

@@ -17,6 +17,7 @@ from lodom.drivers.qemu.settings import Settings
 _PORTS_A_SLOT = 8
 _FIRST_SLOT = {"disk": 0x08, "nic": 0x10, "crypto": 0x18}
 _PLACES = {"disk": 64, "nic": 64, "crypto": 24}
+MAX_PLACES = max(_PLACES.values())
 """Places of each class: eight functions on each of the PCI slots that the class owns."""
 
 
@@ -73,7 +74,7 @@ def arguments(spec: GuestSpec, launch: Launch, settings: Settings) -> list[str]:
         *_services(launch.paths),
         *_disks(spec, launch.images),
         *_nics(spec, launch.taps),
-        *_crypto(spec.crypto, plugged=not launch.incoming),
+        *_crypto(spec, plugged=not launch.incoming),
         *(("-incoming", "defer") if launch.incoming else ()),
     ]
 
@@ -239,17 +240,22 @@ def crypto_backend(index: int) -> dict[str, Any]:
     return {"qom-type": "cryptodev-backend-builtin", "id": f"crypto{index}"}
 
 
-def _crypto(count: int, *, plugged: bool) -> list[str]:
-    """A root port for each crypto device; the devices themselves cannot move (``crypto``)."""
-    args = _ports("crypto", list(range(count)))
-    for i in range(count) if plugged else ():
+def _crypto(spec: GuestSpec, *, plugged: bool) -> list[str]:
+    """A root port for each crypto device; the devices themselves cannot move (``crypto``).
+
+    Ports beyond the domain's units are ``idle``: ``crypto.plug`` passes over them.
+    """
+    args = _ports("crypto", range(max(spec.crypto, spec.crypto_ports)), used=spec.crypto)
+    for i in range(spec.crypto) if plugged else ():
         args += ["-object", json.dumps(crypto_backend(i))]
         args += ["-device", json.dumps(crypto_device(i))]
     return args
 
 
-def _ports(kind: str, indexes: Sequence[int]) -> list[str]:
+def _ports(kind: str, indexes: Sequence[int], *, used: int = MAX_PLACES) -> list[str]:
     """A root port for each index at an address of its own; function 0 makes the others visible.
+
+    From index *used* on they are called idle.
 
     Raises:
         NotSupported: an index beyond the last place.
@@ -262,7 +268,7 @@ def _ports(kind: str, indexes: Sequence[int]) -> list[str]:
         slot, function = divmod(index, _PORTS_A_SLOT)
         port = {
             "driver": "pcie-root-port",
-            "id": f"{kind}-port{index}",
+            "id": f"{kind}-{'port' if index < used else 'idle'}{index}",
             "chassis": (_FIRST_SLOT[kind] + slot) * _PORTS_A_SLOT + function,
             "slot": 0,
             "addr": f"{_FIRST_SLOT[kind] + slot:#x}.{function:#x}",
