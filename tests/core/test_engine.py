@@ -2,6 +2,7 @@
 
 import pytest
 
+from lodom.core import events as ev
 from lodom.core import messages as msg
 from lodom.core.engine import Engine
 from lodom.core.errors import (
@@ -351,6 +352,31 @@ def test_a_restart_takes_a_second_migration_from_where_it_is(world, a, b):
     world.run(seconds=200)
     assert a.engine.inventory.outgoing == {}
     assert a.hypervisor.running() == [d.uuid]
+
+
+def test_a_domain_leaves_again_before_its_strands_are_back(world, a, b):
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=3)
+    b.refusing = 1.0
+    world.run(until=lambda: b.hypervisor.running() == [d.uuid])
+    world.run(seconds=1)
+    assert not next(iter(b.engine.inventory.incoming.values())).restored
+    b.refusing = 0.0
+    b.hypervisor.guests[d.uuid].online = (0,)
+    b.ldm("migrate-domain", ldom="ldg1", host="a")
+    world.run(seconds=60)
+    assert b.engine.inventory.incoming == {}
+    assert a.hypervisor.running() == [d.uuid]
+
+
+def test_a_second_word_of_one_death_starts_nothing_twice(world, a):
+    d = guest(a)
+    world.log = []
+    a.hypervisor.kill(d.uuid)
+    a.post(ev.GuestGone(d.uuid))
+    world.run(seconds=10)
+    assert sum("LaunchGuest" in line for line in world.log) == 1
 
 
 def test_recovering_a_domain_that_is_well_changes_nothing(world, a):

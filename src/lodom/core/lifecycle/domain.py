@@ -316,6 +316,11 @@ def died(inventory: Inventory, d: Domain, _: Event) -> After:
     return launch(inventory, replace(d, deaths=d.deaths + 1))
 
 
+def _died_starting(inventory: Inventory, d: Domain, event: Event) -> After:
+    """Before the new process is there, this is a second word of the old one's end."""
+    return died(inventory, d, event) if d.runtime else (inventory, ())
+
+
 def _vcpus_set(inventory: Inventory, d: Domain, event: ev.VcpusSet) -> After:
     if d.runtime is None:
         return inventory, ()
@@ -392,7 +397,7 @@ TABLE: Final[dict[tuple[State, type[Event]], Handler]] = {
     (State.STARTING, ev.GuestLaunchFailed): _launch_failed,
     (State.STARTING, ev.GuestRunning): _running,
     (State.STARTING, ev.GuestRunFailed): _not_running,
-    (State.STARTING, ev.GuestGone): died,
+    (State.STARTING, ev.GuestGone): _died_starting,
     (State.ACTIVE, ev.GuestPoweredOff): _powered_off,
     (State.ACTIVE, ev.GuestPanicked): _panicked,
     (State.ACTIVE, ev.GuestRebooted): _rebooted,

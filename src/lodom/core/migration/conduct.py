@@ -345,7 +345,7 @@ def book(inventory: Inventory, e: Effect) -> tuple[Inventory, Effects]:
         case steps.LockDomain(uuid):
             rows = (r for r in inventory.outgoing.values() if r.uuid == uuid)
             row = next(r for r in rows if r.phase in source.BEFORE_CEDED)
-            inventory = _change(inventory, uuid, migration=row.id)
+            inventory = _change(_left(inventory, uuid), uuid, migration=row.id)
             # A guest that reboots under the copy goes on (HANDOVER, "The guest has a will").
             return inventory, (do.SetRebootAction(uuid, False),) if row.live else ()
         case steps.Own(uuid, epoch, owner):
@@ -363,6 +363,17 @@ def book(inventory: Inventory, e: Effect) -> tuple[Inventory, Effects]:
             return _adopt(inventory, uuid, how)
         case _:  # HoldShell: the shell came into being with the row
             return inventory, ()
+
+
+def _left(inventory: Inventory, uuid: str) -> Inventory:
+    """The domain leaves again: what brought it here restores no strands any more."""
+    for row in inventory.incoming.values():
+        if row.uuid == uuid and row.phase is target.Phase.RUNNING:
+            if row.confirmed:
+                inventory = inventory.drop("incoming", row.id)
+            else:
+                inventory = inventory.put("incoming", row.id, replace(row, restored=True))
+    return inventory
 
 
 def _change(inventory: Inventory, uuid: str, **changed: object) -> Inventory:

@@ -183,6 +183,8 @@ def _again(m: TargetMigration, _: Event) -> tuple[TargetMigration, Effects]:
     m = replace(m, tries=min(m.tries + 1, steps.TRIES_MAX))
     if m.phase is Phase.OWNED:
         return m, (do.RunGuest(m.uuid, m.epoch + 1),)
+    if m.restored:  # the domain has left again meanwhile
+        return m, ()
     return m, (do.SetVcpus(m.uuid, m.vcpus, m.cpus),)
 
 
