@@ -1,15 +1,18 @@
 """What the viewer sees: headings, sentences, commands as typed with what they print."""
 
+import io
 import os
 import pty
 import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from textwrap import fill
 from time import monotonic
 
+from lodom.cli.main import run
 from lodom.lab.topology import Placed
 
 PROMPT = b"Target Password:"
@@ -71,14 +74,18 @@ class Stage:
             DemoFault: its exit status is not *status*.
         """
         self.command(p.machine.name, "ldm", *words)
-        ours = bar and self.terminal
-        done = subprocess.run(
-            ldm_argv(*words), env=ldm_environment(p), stdout=subprocess.PIPE,
-            stderr=None if ours else subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
-        self.output(done.stdout)
-        self._expect(done.returncode, status, words)
-        return done.stdout
+        if bar:
+            stderr = None if self.terminal else subprocess.STDOUT
+            done = subprocess.run(
+                ldm_argv(*words), env=ldm_environment(p), stdout=subprocess.PIPE, stderr=stderr,
+                text=True, check=False,
+            )  # fmt: skip
+            code, text = done.returncode, done.stdout
+        else:
+            code, text = _at_once(p, words)
+        self.output(text)
+        self._expect(code, status, words)
+        return text
 
     def ldm_asked(self, p: Placed, secret: str, *words: str, status: int = 0) -> str:
         """As ``ldm``, on a terminal of its own, on which the password is typed when asked for."""
@@ -116,6 +123,14 @@ class Stage:
             text = re.sub(r"(?m)^(.+)$", rf"\033[{style}m\1\033[0m", text)
         print(text, flush=True)
         self._silent = False
+
+
+def _at_once(p: Placed, words: tuple[str, ...]) -> tuple[int, str]:
+    """Exit code and text of ``ldm``, run in this process: starting Python takes it longest."""
+    os.environ["LODOM_SOCKET"] = str(p.socket)
+    text = io.StringIO()
+    with redirect_stdout(text), redirect_stderr(text):
+        return run(words), text.getvalue()
 
 
 def ldm_argv(*words: str) -> list[str]:
