@@ -154,7 +154,8 @@ class Machine:
             base = int(file.name, 16)
             if base <= pa and pa + size <= base + file.stat().st_size:
                 return file, pa - base
-        raise AssertionError(f"no pool file of {self.name} holds {pa:#x}")
+        held = [(f.name, f.stat().st_size) for f in (self.placed.folder / "run/pool").iterdir()]
+        raise AssertionError(f"no pool file of {self.name} holds {pa:#x}: {held}")
 
     def peek(self, pa: int, size: int) -> bytes:
         """Bytes of the pool file at a physical address."""
@@ -292,8 +293,8 @@ class World:
     def spare(self, name: str, memory: str) -> None:
         """A bound domain on the first machine that only takes memory."""
         self._spare.append(name)
-        for words in (f"add-domain {name}", f"set-memory {memory} {name}", f"bind-domain {name}"):
-            self.a.ldm(*words.split())
+        for words in ("add-domain", "set-vcpu 1", f"set-memory {memory}", "bind-domain"):
+            self.a.ldm(*words.split(), name)
 
     def remove(self, name: str) -> None:
         """Take the domain from both machines, in whatever state it is."""
@@ -302,6 +303,10 @@ class World:
                 for words in ("stop-domain -f", "unbind-domain", "remove-domain"):
                     machine.tried(*words.split(), name)
 
+    def forget(self) -> None:
+        """The lab that everything was made in has gone."""
+        self._made, self._spare = [], []
+
     def clear(self) -> None:
         """Take everything away that tests made; both machines are as after their set-up."""
         for made in self._made:
@@ -309,10 +314,10 @@ class World:
             if made.volume:
                 for machine in (self.a, self.b):
                     machine.tried("remove-vdsdev", f"{made.name}@primary-vds0")
-                made.volume.unlink()
+                made.volume.unlink(missing_ok=True)
         for name in self._spare:
             self.remove(name)
-        self._made, self._spare = [], []
+        self.forget()
         for machine in (self.a, self.b):
             left = [n for n in machine.names() if n != "primary"]
             assert not left, f"{machine.name} keeps {left}"
