@@ -1,5 +1,7 @@
 """One change, exactly that finding: the console."""
 
+from lodom.core.model.devices import Console
+from lodom.core.model.domain import Constraints
 from lodom.core.rules.case import ConsoleFacts
 from rules import clean
 from rules.clean import brief, ids, target
@@ -19,6 +21,17 @@ def test_r35_no_free_port():
             "R35",
             "blocker",
             "Virtual console concentrator primary-vcc0 of beta has no free port in 5000-5001",
+        )
+    ]
+
+
+def test_r36_wishes_are_dropped_with_a_note():
+    asked = Constraints(vcpu=1, memory=1, console=Console(group="mine", port=5100))
+    assert brief(clean.domain(constraints=asked)) == [
+        (
+            "R36",
+            "note",
+            "The console of LDom ldg-src is set anew on beta; port=5100 group=mine is not kept",
         )
     ]
 

@@ -203,8 +203,13 @@ def begin(
         shrink=inventory.machine.rules == "1.2",
         domain=event.domain,
         began=event.now,
-        warnings=tuple(f.text for f in event.findings if f.severity is Severity.WARNING),
+        warnings=tuple(_warning(f) for f in event.findings if f.severity is Severity.WARNING),
     )
+
+
+def _warning(finding: Finding) -> str:
+    """What the user reads when all is done; after a forced move also how to mend it (R29)."""
+    return f"{finding.text}. {finding.remedy}" if finding.rule == "R28" else finding.text
 
 
 def answers(row: source.SourceMigration, numbers: Mapping[str, int]) -> Effects:
@@ -297,6 +302,8 @@ def admit(
     made = shell(inventory, facts, event.migration, whole_cores=whole)
     if isinstance(made, str):
         return made
+    differs = facts.storage_differs or any(f.rule == "R28" for f in found)
+    made = replace(made, storage_differs=differs)
     inventory = inventory.with_domain(made)
     bound = made.bindings
     like = Runtime(

@@ -176,11 +176,12 @@ BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
     ),
     Behaviour(
         "R29",
-        "lodom.core.model.domain:Domain",
+        "lodom.core.rules.disk:storage_overwritten",
         _page(
             "After a forced migration onto other storage the domain is stopped, mended, started.",
             why="Until it is stopped the domain shows that its storage differs.",
-            remedy="ldm stop-domain, correct the volume (ldm set-vdsdev), ldm start-domain.",
+            remedy="ldm stop-domain, another volume (ldm set-vdisk volume=VOLUME DISK DOMAIN), ldm "
+            "start-domain.",
             example="The boot disk was another LUN: export the right one, start again.",
             sentence="The domain has to be stopped, the configuration corrected, and the domain "
             "restarted.",
@@ -188,7 +189,7 @@ BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
     ),
     Behaviour(
         "R30",
-        "lodom.core.model.domain:Domain",
+        "lodom.core.migration.conduct:admit",
         _page(
             "A domain that runs on other storage is marked until it is stopped.",
             why="Its memory and its disks no longer belong together.",
@@ -207,17 +208,6 @@ BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
             example="vnet0 on switch-y; the target has switch-y in primary: moved.",
             sentence="If vnet0 is attached to switch-y, a domain on the target provides a switch "
             "named switch-y.",
-        ),
-    ),
-    Behaviour(
-        "R36",
-        "lodom.core.alloc.ports:first_free",
-        _page(
-            "Console port and group that were asked for on the source are ignored.",
-            why="They belong to the concentrator of the source.",
-            remedy="After the move: ldm set-vcons, while the domain is inactive.",
-            example="port=5100 on the source; the target gives the lowest free port.",
-            sentence="Explicit console constraints are ignored during the migration.",
         ),
     ),
     Behaviour(

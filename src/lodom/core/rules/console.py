@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from lodom.core.rules.case import Case
-from lodom.core.rules.form import Found, found, rule
+from lodom.core.rules.form import Found, Severity, found, rule
 
 HOLDING = ("active", "bound")
 
@@ -65,4 +65,31 @@ def group_taken(case: Case) -> Iterator[Found]:
     if name in case.target.groups:
         yield found(
             f"Console group {name} exists already on {case.target.machine.name}", group=name
+        )
+
+
+@rule("R36", severity=Severity.NOTE)
+def console_wishes_dropped(case: Case) -> Iterator[Found]:
+    """Console port, group and concentrator that were asked for on the source are ignored.
+
+    Why:
+        They belong to the concentrator of the source.
+
+    Remedy:
+        After the move: ldm set-vcons, while the domain is inactive.
+
+    Example:
+        port=5100 on the source; the target gives the lowest free port.
+
+    Sentence:
+        Explicit console constraints are ignored during the migration.
+    """
+    asked = case.domain.constraints.console
+    wishes = (("port", asked.port), ("group", asked.group), ("service", asked.service))
+    given = [f"{word}={value}" for word, value in wishes if value]
+    if given:
+        yield found(
+            f"The console of LDom {case.domain.name} is set anew on {case.target.machine.name}; "
+            f"{' '.join(given)} is not kept",
+            asked=given,
         )

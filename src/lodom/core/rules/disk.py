@@ -169,10 +169,21 @@ def storage_overwritten(case: Case) -> Iterator[Found]:
                 f"LDom {case.domain.name} will read AND OVERWRITE {disk.volume}@{disk.service} of "
                 f"{case.target.machine.name} as its {role} {disk.name}, which is other storage: "
                 f"{evidence.why}",
+                remedy=_steps(case, disk),
                 volume=f"{disk.volume}@{disk.service}",
                 disk=disk.name,
                 boot=disk.boot,
             )
+
+
+def _steps(case: Case, disk: DiskFacts) -> str:
+    """The three steps of R29, with their names."""
+    name = case.domain.target_name
+    return (
+        f"Then, on {case.target.machine.name}: 1. ldm stop-domain {name}  2. ldm set-vdisk "
+        f"volume=VOLUME@{disk.service} {disk.name} {name}, with a volume that is the right "
+        f"storage  3. ldm start-domain {name}"
+    )
 
 
 @rule("L16", severity=Severity.WARNING, states=("active",))
