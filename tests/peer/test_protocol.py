@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from peer_worlds import HOST, MIGRATION, identity, world
@@ -362,6 +363,95 @@ def test_a_mailbox_reader_outlives_the_targets_absence(tmp_path):
             await w.restart_target()
             w.server.post_to_mailbox(MIGRATION, codec.encode(Loaded()))
             assert await waiting == Loaded()
+            await letters.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_message_that_arrives_wakes_the_reader(tmp_path):
+    """The peer is back: the reader's pause, a minute here, ends at once."""
+
+    async def run():
+        async with world(tmp_path) as w, asyncio.timeout(20):
+            await w.client.login("admin", "pass:wörd", *w.at)
+            await w.client.send(MIGRATION, Renew(), *w.at)
+            port = w.server.port
+            await w.server.stop()
+            w.client._pauses = (60.0,)
+            letters = w.client.mailbox(MIGRATION, HOST, port)
+            waiting = asyncio.ensure_future(anext(letters))
+            with pytest.raises(PeerUnreachable):
+                await w.client.send(MIGRATION, Renew(), HOST, port)
+            await w.restart_target()
+            w.server.post_to_mailbox(MIGRATION, codec.encode(Loaded()))
+            await w.client.send(MIGRATION, Renew(), *w.at)
+            assert await waiting == Loaded()
+            await letters.aclose()
+
+    asyncio.run(run())
+
+
+class Relay:
+    """A way to a port.  When cut, its connections die without a word, and no new one is made."""
+
+    def __init__(self, port):
+        self._to = port
+        self._alive = set()
+        self.up = True
+
+    def cut(self):
+        self.up = False
+        self._alive.clear()
+
+    async def connected(self, reader, writer):
+        if not self.up:
+            writer.close()
+            return
+        onward, away = await asyncio.open_connection(HOST, self._to)
+        self._alive.add(writer)
+        with suppress(ConnectionError):
+            await asyncio.gather(
+                self._pass(reader, away, writer), self._pass(onward, writer, writer)
+            )
+
+    async def _pass(self, reader, to, connection):
+        while data := await reader.read(4096):
+            if connection in self._alive:
+                to.write(data)
+
+
+@asynccontextmanager
+async def relayed(port):
+    relay = Relay(port)
+    server = await asyncio.start_server(relay.connected, HOST, 0)
+    try:
+        yield relay, server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+def test_a_reader_does_not_hang_on_a_connection_that_died_silently(tmp_path):
+    """A cut cable ends no connection; a message that cannot be sent makes the reader ask anew."""
+
+    async def run():
+        async with (
+            world(tmp_path) as w,
+            relayed(w.server.port) as (relay, port),
+            asyncio.timeout(15),
+        ):
+            w.trust.accept(HOST, w.target_id.certificate, port)
+            await w.client.login("admin", "pass:wörd", HOST, port)
+            await w.client.send(MIGRATION, Renew(), HOST, port)
+            w.hooks.looked_up.clear()
+            letters = w.client.mailbox(MIGRATION, HOST, port)
+            waiting = asyncio.ensure_future(anext(letters))
+            await w.hooks.looked_up.wait()
+            relay.cut()
+            with pytest.raises(PeerUnreachable):
+                await w.client.send(MIGRATION, Renew(), HOST, port)
+            relay.up = True
+            w.server.post_to_mailbox(MIGRATION, codec.encode(Stands()))
+            assert await waiting == Stands()
             await letters.aclose()
 
     asyncio.run(run())

@@ -73,6 +73,8 @@ class PeerClient:
         self._pauses = tuple(pauses)
         self._links: dict[tuple[str, int], _Link] = {}
         self._peers: dict[tuple[str, int], Peer] = {}
+        self._taken = asyncio.Event()
+        """Set for a moment when a peer has taken a message: readers need not wait longer."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -150,7 +152,15 @@ class PeerClient:
         """
         path = f"/peer/v1/migrations/{migration}/messages"
         words = {"message": codec.encode(message)}
-        await self._signed(host, port, "POST", path, words, ANSWER_S, migration)
+        try:
+            await self._signed(host, port, "POST", path, words, ANSWER_S, migration)
+        except PeerUnreachable:
+            # A reader may hang on a connection that died as silently, for longer than we did.
+            if link := self._links.pop((host, port), None):
+                await link.http.aclose()
+            raise
+        self._taken.set()
+        self._taken.clear()
 
     async def mailbox(self, migration: str, host: str, port: int = PORT) -> AsyncIterator[Message]:
         """What the peer has to say about the migration, for ever; close the iterator to end it.
@@ -174,7 +184,9 @@ class PeerClient:
                     log.warning("mailbox migration=%s: %s", migration, reason)
                     if isinstance(error, PeerForgot):
                         yield Unknown()
-                await asyncio.sleep(self._pauses[min(failures, len(self._pauses) - 1)])
+                with contextlib.suppress(TimeoutError):
+                    pause = self._pauses[min(failures, len(self._pauses) - 1)]
+                    await asyncio.wait_for(self._taken.wait(), pause)
                 failures += 1
                 continue
             failures, reason = 0, ""
