@@ -1,0 +1,212 @@
+"""Two machines of the lab with one guest between them, and the means to hurt them."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from select import select
+
+from machines import LIMIT_S, Machine, World, _processes_in, eventually
+from wire import Wire
+
+from lodom.client.http import call
+from lodom.core.units import MIB
+from lodom.lab.lab import READY_S, ROOT, Lab
+from lodom.lab.topology import LabMachine, Placed, Topology
+from lodom.lab.watch import Heartbeats, Status
+
+REPOSITORY = Path(__file__).parents[2]
+GUEST, OTHER = "ldg1", "ldg2"
+STATE_MIB = 16
+"""Size of each machine's state file system, so that it can be filled."""
+FREE = 1024 * MIB
+STRANDS = 12
+SMALL = Topology(
+    tuple(
+        LabMachine(name, memory=FREE + 256 * MIB, primary_memory=256 * MIB)
+        for name in ("dt90-319", "dt212-239")
+    )
+)
+_SET_BOOT_ID = 'mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@"'
+
+
+class Arena:
+    """Up once for many cases; made anew after a failed one."""
+
+    def __init__(self) -> None:
+        self.lab = Lab()
+        self._states = [ROOT / m.name / "state" for m in SMALL.machines]
+        self._boots: dict[str, Path] = {}
+        for state in self._states:
+            state.mkdir(parents=True)
+            mount = ["mount", "-t", "tmpfs", "-o", f"size={STATE_MIB}M,mode=700", "lodom-state"]
+            subprocess.run([*mount, state], check=True)
+        try:
+            self.lab.up(SMALL)
+            self.beats = Heartbeats()
+            self.wire = Wire(GUEST, range(2))
+            self._populate()
+        except BaseException:
+            self.down()
+            raise
+
+    def _populate(self) -> None:
+        built = REPOSITORY / "build/guest"
+        self.world = World(self.lab, (built / "vmlinuz", built / "initrd"))
+        self.machines = self.world.a, self.world.b
+        # Writes enough for a copy of some rounds, so that each moment of it can be met.
+        args = "lodom.dirty=20:16"
+        self.guest = self.world.domain(GUEST, vcpus=3, disk=16 * MIB, args=args)
+        self.guest.start(self.beats)
+        for words in ("add-domain", "set-vcpu 1", "set-memory 64M", "bind-domain"):
+            self.world.b.ldm(*words.split(), OTHER)
+
+    def down(self) -> None:
+        """Nothing is left."""
+        for witness in ("beats", "wire"):
+            if hasattr(self, witness):
+                getattr(self, witness).close()
+        for machine in SMALL.machines:
+            for pid in _processes_in(f"lodom-{machine.name}"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        self.lab.down()
+        for state in self._states:
+            subprocess.run(["umount", state], check=False, stderr=subprocess.DEVNULL)
+        shutil.rmtree(ROOT, ignore_errors=True)
+
+    @property
+    def status(self) -> Status:
+        """The guest's own words about itself."""
+        return self.guest.status
+
+    def home(self) -> Machine:
+        """The machine that the guest is heard from."""
+        since = time.time() - 5
+        eventually(lambda: self.wire.last(since), "the guest is heard")
+        beat = self.wire.last(since)
+        assert beat
+        return self.machines[beat.machine]
+
+    def away(self, machine: Machine) -> Machine:
+        """The other machine."""
+        return self.machines[1 - self.machines.index(machine)]
+
+    # -- ldmd ------------------------------------------------------------------------------------
+
+    def start_ldmd(self, machine: Machine) -> None:
+        """Start it again, under the boot id that the machine has now."""
+        boot = self._boots.get(machine.name)
+        if boot is None:
+            self.lab.start(machine.placed)
+            return
+        p = machine.placed
+        with p.log.open("ab") as out:
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", p.namespace, "sh", "-c", _SET_BOOT_ID, "sh", boot,
+                 sys.executable, "-m", "lodom.daemon.main", "--debug",
+                 "--config", str(p.folder / "machine.toml")],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+            )  # fmt: skip
+        (p.folder / "ldmd.pid").write_text(str(process.pid))
+        eventually(
+            lambda: process.poll() is not None or _answers(p), "ldmd answers", within=READY_S
+        )
+        assert process.poll() is None, f"ldmd of {machine.name} ended at its start"
+
+    def new_boot(self, machine: Machine) -> None:
+        """From now on the machine's ldmd sees another boot id."""
+        path = machine.placed.folder / "boot_id"
+        path.write_text(f"{uuid.uuid4()}\n")
+        self._boots[machine.name] = path
+
+    def qemus(self, machine: Machine) -> list[int]:
+        """All hypervisor processes of the machine, whatever they run."""
+        found = []
+        for pid in _processes_in(machine.placed.namespace):
+            with suppress(OSError):
+                if b"qemu-system" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]:
+                    found.append(pid)
+        return found
+
+    def lose_power(self, machine: Machine) -> None:
+        """The daemon and all its guests end in one moment; the next boot has another id."""
+        pids = [self.lab.pid(machine.placed), *self.qemus(machine)]
+        kill_all([p for p in pids if p], signal.SIGKILL)
+        self.new_boot(machine)
+
+    @contextmanager
+    def full_disk(self, machine: Machine) -> Iterator[None]:
+        """The file system of its state has no byte left meanwhile."""
+        filler = machine.placed.folder / "state/filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)) == 4096:
+                pass
+        try:
+            yield
+        finally:
+            filler.unlink()
+
+    # -- what is there ---------------------------------------------------------------------------
+
+    def taps(self, machine: Machine) -> int:
+        """How many taps the machine has."""
+        shown = subprocess.run(
+            ["ip", "-n", machine.placed.namespace, "-j", "-d", "link", "show", "type", "tun"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        return len([link for link in json.loads(shown or "[]") if link])
+
+    def consoles(self, machine: Machine) -> int:
+        """How many console ports listen."""
+        shown = subprocess.run(
+            ["ip", "netns", "exec", machine.placed.namespace, "ss", "-Hltn"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        ports = [int(n) for n in re.findall(r":(\d+) +\S+:\*", shown)]
+        return len([p for p in ports if 5000 <= p <= 5100])
+
+    def dirty(self, machine: Machine) -> str:
+        """The first free range whose bytes in the pool file are not all zero; empty if none."""
+        for block in machine.free_memory():
+            path, offset = machine._at(block.pa, block.size)
+            with path.open("rb") as file:
+                file.seek(offset)
+                for at in range(0, block.size, 4 * MIB):
+                    data = file.read(min(4 * MIB, block.size - at))
+                    if data.count(0) != len(data):
+                        return f"{block.pa + at:#x} of {machine.name} is free and not zero"
+        return ""
+
+
+def kill_all(pids: list[int], number: signal.Signals) -> None:
+    """Signal processes at once; after SIGKILL, wait until they are gone."""
+    fds = []
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            fds.append(os.pidfd_open(pid))
+    try:
+        for fd in fds:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, number)
+        if number == signal.SIGKILL:
+            for fd in fds:
+                assert select([fd], [], [], LIMIT_S)[0], "a killed process does not end"
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _answers(p: Placed) -> bool:
+    with suppress(Exception):
+        call("show-version", {}, path=str(p.socket), timeout_s=5)
+        return True
+    return False

@@ -1,0 +1,182 @@
+"""What can be done to a migration, each for its time, and healed again."""
+
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from arena import GUEST, OTHER, Arena, kill_all
+from machines import Machine
+
+from lodom.client.http import call
+from lodom.lab.watch import CLIENT, CONTROL_PORT, inside
+
+
+@dataclass
+class Scene:
+    """One migration under fire."""
+
+    arena: Arena
+    source: Machine
+    target: Machine
+    control: Any = None
+    """An open connection to the guest's control port."""
+    extra: "list[tuple[str, subprocess.Popen[str]]]" = field(default_factory=list)
+    """Commands given besides, each with what is to be said of it."""
+    notes: list[str] = field(default_factory=list)
+
+    def side(self, word: str) -> list[Machine]:
+        """The machines that a fault names."""
+        return {
+            "source": [self.source],
+            "target": [self.target],
+            "both": [self.source, self.target],
+        }[word]
+
+
+def _wait(seconds: str) -> None:
+    time.sleep(float(seconds))  # the length of the fault is the fault
+
+
+def ldmd_kill(s: Scene, side: str, seconds: str) -> None:
+    """kill -9 ldmd; it is started again after that time."""
+    machines = s.side(side)
+    kill_all([s.arena.lab.pid(m.placed) for m in machines], signal.SIGKILL)
+    _wait(seconds)
+    for machine in machines:
+        s.arena.start_ldmd(machine)
+
+
+def ldmd_stop(s: Scene, side: str, seconds: str) -> None:
+    """SIGSTOP ldmd for that time."""
+    pids = [s.arena.lab.pid(m.placed) for m in s.side(side)]
+    kill_all(pids, signal.SIGSTOP)
+    _wait(seconds)
+    kill_all(pids, signal.SIGCONT)
+
+
+def qemu_kill(s: Scene, side: str) -> None:
+    """kill -9 the guest's process on that side."""
+    pids = [p for m in s.side(side) for p in m.qemus(GUEST)]
+    s.notes += [] if pids else ["no process there"]
+    kill_all(pids, signal.SIGKILL)
+
+
+def qemu_stop(s: Scene, side: str, seconds: str) -> None:
+    """SIGSTOP the guest's process for that time."""
+    pids = [p for m in s.side(side) for p in m.qemus(GUEST)]
+    s.notes += [] if pids else ["no process there"]
+    kill_all(pids, signal.SIGSTOP)
+    _wait(seconds)
+    kill_all(pids, signal.SIGCONT)
+
+
+def link(s: Scene, side: str, seconds: str) -> None:
+    """Cut the machine's link to the other one."""
+    for machine in s.side(side):
+        s.arena.lab.cut(machine.placed)
+    _wait(seconds)
+    for machine in s.side(side):
+        s.arena.lab.mend(machine.placed)
+
+
+def guest(s: Scene, word: str) -> None:
+    """The guest reboots, powers off or panics by itself."""
+    s.control.sendall(f"{word}\n".encode())
+
+
+def cancel(s: Scene) -> None:
+    """``ldm cancel-operation migration``."""
+    try:
+        arguments = {"operation": "migration", "ldom": GUEST}
+        call("cancel-operation", arguments, path=str(s.source.placed.socket), timeout_s=90)
+        s.notes.append("cancelled")
+    except Exception as refusal:
+        s.notes.append(f"cancel: {refusal}")
+
+
+def second(s: Scene) -> None:
+    """A second migrate of the same domain: must be refused, and must not disturb the first."""
+    words = s.source.migrate_words(GUEST, s.target)
+    s.extra.append(("second", s.source.begin(*words)))
+
+
+def crossing(s: Scene) -> None:
+    """A bound domain is to go the opposite way meanwhile."""
+    if OTHER not in s.target.names():
+        s.notes.append("the other domain is on the source: same way")
+        s.extra.append(("along", s.source.begin(*s.source.migrate_words(OTHER, s.target))))
+        return
+    s.extra.append(("crossing", s.target.begin(*s.target.migrate_words(OTHER, s.source))))
+
+
+def full(s: Scene, side: str, seconds: str) -> None:
+    """The state's file system is full for that time."""
+    (machine,) = s.side(side)
+    with s.arena.full_disk(machine):
+        _wait(seconds)
+
+
+def power(s: Scene, side: str) -> None:
+    """Power loss of a whole machine, and its next boot."""
+    (machine,) = s.side(side)
+    s.arena.lose_power(machine)
+    s.arena.start_ldmd(machine)
+
+
+def none(_: Scene) -> None:
+    """An undisturbed migration."""
+
+
+FAULTS: dict[str, Callable[..., None]] = {
+    "none": none,
+    "ldmd-kill": ldmd_kill,
+    "ldmd-stop": ldmd_stop,
+    "qemu-kill": qemu_kill,
+    "qemu-stop": qemu_stop,
+    "link": link,
+    "guest": guest,
+    "cancel": cancel,
+    "second": second,
+    "crossing": crossing,
+    "full": full,
+    "power": power,
+}
+
+
+def apply(fault: str, scene: Scene) -> None:
+    """Do it, wait for its time, heal it."""
+    name, *rest = fault.split(":")
+    FAULTS[name](scene, *rest)
+
+
+def ready(scene: Scene, fault: str) -> None:
+    """What must be open before the moment comes."""
+    if fault.startswith("guest:"):
+        import socket
+
+        to = (scene.arena.guest.address, CONTROL_PORT)
+        scene.control = inside(CLIENT, lambda: socket.create_connection(to, timeout=10))
+
+
+def saved_journal(machine: Machine, to: Path) -> None:
+    """A copy of the journal, as a backup takes it."""
+    journal = machine.placed.folder / "state/journal.db"
+    with sqlite3.connect(journal) as live, sqlite3.connect(to) as copy:
+        live.backup(copy)
+
+
+def restore_journal(arena: Arena, machine: Machine, backup: Path) -> None:
+    """Yesterday's journal under an ldmd that starts at a boot."""
+    kill_all([arena.lab.pid(machine.placed)], signal.SIGKILL)
+    state = machine.placed.folder / "state"
+    for name in ("journal.db-wal", "journal.db-shm"):
+        with suppress(FileNotFoundError):
+            (state / name).unlink()
+    (state / "journal.db").write_bytes(backup.read_bytes())
+    arena.start_ldmd(machine)
