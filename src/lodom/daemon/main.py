@@ -43,6 +43,7 @@ from lodom.host import net, topology
 from lodom.host.accelerator import Verdict, verdict
 from lodom.host.boot import boot_id
 from lodom.host.pool import Pool
+from lodom.host.probe import features
 from lodom.peer.auth import Authenticator, Backend, Pam, Roles, UsersFile
 from lodom.peer.client import PeerClient
 from lodom.peer.identity import open_identity
@@ -60,8 +61,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="ldmd", description="The Logical Domains Manager daemon")
     parser.add_argument("--config", type=Path, default=config.PATH, help="machine.toml")
     parser.add_argument("--debug", action="store_true", help="log every event and effect")
+    parser.add_argument("--doctor", action="store_true", help="show what the host has and lacks")
     parser.add_argument("--version", action="version", version=f"ldmd {__version__}")
     arguments = parser.parse_args()
+    if arguments.doctor:
+        return asyncio.run(_doctor())
     if sys.flags.optimize:
         parser.error("asserts guard the state machines: ldmd does not run under -O")
     set_up_log(debug=arguments.debug)
@@ -147,6 +151,13 @@ class _Daemon:
             if d.state in (State.ACTIVE, State.STARTING) and not d.control and d.uuid not in found
         ]
         return await self._peers.epochs(lost, list(self._trust.peers())) if lost else {}
+
+
+async def _doctor() -> int:
+    for feature in await features():
+        remedy = f" (remedy: {feature.remedy})" if feature.remedy else ""
+        print(f"{feature.name:16} {'yes' if feature.present else 'no':4} {feature.why}{remedy}")
+    return 0
 
 
 async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _Daemon:
