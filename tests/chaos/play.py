@@ -149,10 +149,15 @@ def _stale(arena: Arena, case: Case, outcome: Outcome) -> None:
     outcome.said = f"exit {said.code}: {said.err.strip().splitlines()[0] if said.err else ''}"
     # A second copy would have been started by now, and be heard after its boot.
     arena.beats.of(GUEST).wait(2000, within=60)
-    if case.fault == "stale:returned" and said.code == 0:
+    if case.fault == "stale:returned":
         return
     if not said.code:
         raise Failed("a stale source was believed")
+    # What the old journal still lists is not started, and is the administrator's to remove.
+    for verb in ("unbind-domain", "remove-domain"):
+        source.ldm(verb, GUEST)
+    if why := wait_settled(arena, SETTLE_S):
+        raise Failed(why)
 
 
 def _keep(arena: Arena, folder: Path, tails: dict[str, Tail], outcome: Outcome) -> None:
