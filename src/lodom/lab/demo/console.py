@@ -23,7 +23,7 @@ def converse(namespace: str, port: int, prompt: str, lines: list[str]) -> str:
         console.sendall(b"\r")
         for line in [*lines, ""]:
             got = b""
-            while not _COMMANDS.sub(b"", got).endswith(prompt.encode()):
+            while not plain(got).endswith(prompt.encode()):
                 data = console.recv(4096)
                 if not data:
                     raise ConnectionError(f"console port {port} was closed")
@@ -31,5 +31,10 @@ def converse(namespace: str, port: int, prompt: str, lines: list[str]) -> str:
             shown += got
             if line:
                 console.sendall(line.encode() + b"\r")
-    text = _COMMANDS.sub(b"", shown).decode(errors="replace")
+    text = plain(shown).decode(errors="replace")
     return "\n".join(line.rstrip() for line in text.replace("\r", "").splitlines())
+
+
+def plain(received: bytes) -> bytes:
+    """What was received without control sequences."""
+    return _COMMANDS.sub(b"", received)
