@@ -15,7 +15,9 @@ pure:            ## tests that need neither root nor QEMU
 	.venv/bin/pytest -m "not live and not long" tests
 live:            ## tests on real QEMU, bridges and ldmds (root)
 	.venv/bin/pytest -m "live and not long" -v tests
-verify:          ## every interleaving of the two migration machines, to a bound
+verify:          ## every interleaving of the two migration machines, small sweeps (1 min)
+	$(PYTHON) -m lodom.sim.explore --quick
+verify-full:     ## the same with more faults in one run (long)
 	$(PYTHON) -m lodom.sim.explore
 sim:             ## the real engine on a virtual clock with faults: make sim SEEDS=1000
 	$(PYTHON) -m lodom.sim $(SEEDS)
@@ -23,8 +25,10 @@ chaos:           ## random faults on real processes: make chaos N=50
 	$(PYTHON) tests/chaos/run.py --n $(N)
 sabotage:        ## planted defects, each must turn its test red
 	$(PYTHON) tests/sabotage/run.py
-test-long:       ## the long tests
+rules:           ## every rule, where it lives, which tests keep it
+	$(PYTHON) -m tests.rules_table
+test-long: verify-full ## the long tests
 	.venv/bin/pytest -m long -v tests
 docs:            ## the generated reference
 	$(PYTHON) tools/gen_reference.py docs/reference
-.PHONY: help check pure live verify sim chaos sabotage test-long docs
+.PHONY: help check pure live verify verify-full sim chaos sabotage rules test-long docs
