@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh [--yes]            say what is missing, ask once, install it
 #   tools/setup.sh --debian           also what guest/debian.sh needs
+#   tools/setup.sh --python           only .venv, for what needs neither root nor QEMU
 #   tools/setup.sh --check            only say it; status 1 when something is missing
 #   tools/setup.sh --remove [--yes]   take away what was installed here, and nothing else
 #
@@ -28,9 +29,10 @@ setup() (
         case $option in
         --yes) yes=1 ;;
         --debian) packages+=(debootstrap fdisk e2fsprogs genisoimage) ;;
+        --python) packages=(python3 python3-venv) ;;
         --check) action=check ;;
         --remove) action=remove ;;
-        *) _setup_fail "unknown option $option; known: --yes, --debian, --check, --remove" ;;
+        *) _setup_fail "unknown option $option; known: --yes, --debian, --python, --check, --remove" ;;
         esac
     done
     mkdir -p build 2>/dev/null && [ -w build ] || _setup_fail "cannot write to $SETUP_ROOT/build"
@@ -106,7 +108,7 @@ _setup_plan() {
     fi
     _setup_venv_current ||
         echo "  to make:     .venv with the Python packages of pyproject.toml, from PyPI"
-    [ -e build/guest/stamp ] || echo "  to download: about 40 MB for the lab guest, unpacked into" \
+    [ ${#packages[@]} = 2 ] || [ -e build/guest/stamp ] || echo "  to download: about 40 MB for the lab guest, unpacked into" \
         "build/guest when first used, not installed"
     echo "  undo with:   tools/setup.sh --remove"
 }
