@@ -1,11 +1,12 @@
 """What can be done to a migration, each for its time, and healed again."""
 
 import signal
+import socket
 import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ class Scene:
     """An open connection to the guest's control port."""
     extra: "list[tuple[str, subprocess.Popen[str]]]" = field(default_factory=list)
     """Commands given besides, each with what is to be said of it."""
+    opposite: bool = True
+    """The other domain is on the target, so that its migration crosses this one."""
     notes: list[str] = field(default_factory=list)
 
     def side(self, word: str) -> list[Machine]:
@@ -108,7 +111,7 @@ def second(s: Scene) -> None:
 
 def crossing(s: Scene) -> None:
     """A bound domain is to go the opposite way meanwhile."""
-    if OTHER not in s.target.names():
+    if not s.opposite:
         s.notes.append("the other domain is on the source: same way")
         s.extra.append(("along", s.source.begin(*s.source.migrate_words(OTHER, s.target))))
         return
@@ -156,10 +159,10 @@ def apply(fault: str, scene: Scene) -> None:
 
 
 def ready(scene: Scene, fault: str) -> None:
-    """What must be open before the moment comes."""
+    """What must be known or open before the moment comes."""
+    if fault == "crossing":
+        scene.opposite = OTHER in scene.target.names()
     if fault.startswith("guest:"):
-        import socket
-
         to = (scene.arena.guest.address, CONTROL_PORT)
         scene.control = inside(CLIENT, lambda: socket.create_connection(to, timeout=10))
 
@@ -167,7 +170,7 @@ def ready(scene: Scene, fault: str) -> None:
 def saved_journal(machine: Machine, to: Path) -> None:
     """A copy of the journal, as a backup takes it."""
     journal = machine.placed.folder / "state/journal.db"
-    with sqlite3.connect(journal) as live, sqlite3.connect(to) as copy:
+    with closing(sqlite3.connect(journal)) as live, closing(sqlite3.connect(to)) as copy:
         live.backup(copy)
 
 
