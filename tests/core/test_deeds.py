@@ -269,3 +269,13 @@ def test_r20_a_domain_shows_real_and_physical_address_of_each_block(a):
     shown = view("list-domain", {"ldoms": ["ldg1"]}, a.engine.inventory, Live())["domains"][0]
     (block,) = d.bound.blocks
     assert shown["blocks"] == [{"ra": "0x8000000", "pa": hex(block.pa), "size": block.size}]
+
+
+def test_r21_the_verdict_comes_last_and_is_one_line(world, a, b):
+    guest(a)
+    guest(b, "hog", memory=2816 * MIB, start=False)
+    for dry, verdict in ((False, "failed"), (True, "would fail if attempted")):
+        with pytest.raises(MigrationRefused) as refusal:
+            a.ldm("migrate-domain", ldom="ldg1", host="b", dry_run=dry)
+        assert str(refusal.value) == f"Domain Migration of LDom ldg1 {verdict}"
+        assert "R12" in [f.rule for f in refusal.value.findings]
