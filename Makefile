@@ -25,8 +25,9 @@ chaos:           ## random faults on real processes: make chaos N=50
 	$(PYTHON) tests/chaos/run.py --n $(N)
 sabotage:        ## planted defects, each must turn its test red
 	$(PYTHON) tests/sabotage/run.py
-rules:           ## every rule, where it lives, which tests keep it
+rules:           ## every rule, where it lives, which tests keep it; then break each
 	$(PYTHON) -m tests.rules_table
+	$(PYTHON) -m tests.rules_mutate
 test-long: verify-full ## the long tests
 	.venv/bin/pytest -m long -v tests
 docs:            ## the generated reference
