@@ -175,6 +175,8 @@ class QemuDriver:
         state = await _state(guest)
         if allowed and translate.guest_status(state) == "running":
             self._post(ev.GuestRunning(uuid, now=int(time.time())))
+            # An agent that answered a moment before, to a question of find(), is told again.
+            guest.answers = False
             guest.look_for_agent()
             guest.begin(crypto.plug(guest))
         else:
