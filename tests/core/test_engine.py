@@ -1,5 +1,7 @@
 """The engine on the model hypervisor: one machine, then two."""
 
+from dataclasses import replace
+
 import pytest
 
 from lodom.core import events as ev
@@ -13,6 +15,7 @@ from lodom.core.errors import (
     StepFailed,
     WrongState,
 )
+from lodom.core.lifecycle.domain import strangers
 from lodom.core.model.domain import State
 from lodom.core.units import GIB, MIB
 from lodom.sim.world import World, machine
@@ -401,3 +404,13 @@ def test_a_restored_journal_does_not_start_a_domain_that_has_moved(world, a, b):
     naive = Engine(yesterday)
     assert naive.recover({}, {}).effects
     assert naive.inventory.named("ldg1").state is State.STARTING
+
+
+def test_a_process_that_the_journal_did_not_start_is_a_stranger(world, a):
+    """A restored journal does not know where the memory of a later incarnation lies."""
+    d = guest(a)
+    found = a.hypervisor.found()
+    assert strangers(a.inventory, found) == []
+    later = {d.uuid: replace(found[d.uuid], pid=found[d.uuid].pid + 1)}
+    assert "LDom ldg1" in strangers(a.inventory, later)[0]
+    assert "does not know" in strangers(a.inventory.drop("domains", d.uuid), found)[0]

@@ -21,10 +21,10 @@ from lodom.api.server import ApiServer
 from lodom.console.server import ConsoleServer
 from lodom.core.engine import Engine
 from lodom.core.errors import LodomError
+from lodom.core.lifecycle.domain import strangers
 from lodom.core.lifecycle.factory import first_inventory
 from lodom.core.lifecycle.reconf import booted
 from lodom.core.migration.ownership import may_run
-from lodom.core.model.domain import State
 from lodom.core.model.host import Machine, Region
 from lodom.core.model.inventory import Inventory, Ownership, changes
 from lodom.daemon import config, ids
@@ -128,6 +128,11 @@ class _Daemon:
             except LodomError as error:
                 _log.error("switch is down", switch=vsw.name, reason=str(error))
         found = {f.uuid: f for f in await self._driver.find()}
+        if wrong := strangers(self._loop.engine.inventory, found):
+            raise JournalUnusable(
+                "the journal is older than what runs here: " + "; ".join(wrong) + ". Nothing was "
+                "changed. Bring back the newer journal, or end these processes"
+            )
         heard = await self._heard(set(found))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._loop.run(found, heard))
@@ -143,14 +148,11 @@ class _Daemon:
                 await self._peer_server.stop()
 
     async def _heard(self, found: set[str]) -> dict[str, Ownership]:
-        """What other machines know of domains that would be started anew from disk now."""
+        """What other machines know of the domains that are, or may be, started from disk here."""
         inventory = self._loop.engine.inventory
-        lost = [
-            d.uuid
-            for d in inventory.domains.values()
-            if d.state in (State.ACTIVE, State.STARTING) and not d.control and d.uuid not in found
-        ]
-        return await self._peers.epochs(lost, list(self._trust.peers())) if lost else {}
+        idle = [d.uuid for d in inventory.domains.values() if not d.control]
+        idle = [uuid for uuid in idle if uuid not in found]
+        return await self._peers.epochs(idle, list(self._trust.peers())) if idle else {}
 
 
 async def _doctor() -> int:

@@ -341,6 +341,22 @@ def _vcpus_refused(inventory: Inventory, d: Domain, event: ev.VcpusRefused) -> A
     return _put(inventory, d, bindings=replace(d.bound, vcpus=vcpus)), (_settle(d, error),)
 
 
+def strangers(inventory: Inventory, found: Mapping[str, ev.GuestFound]) -> list[str]:
+    """Processes that this journal cannot have started: it is older than what runs here.
+
+    A journal restored from a backup does not know where such a guest's memory lies; to go on could
+    give that memory to another domain.
+    """
+    wrong = []
+    for uuid, guest in sorted(found.items()):
+        d = inventory.domains.get(uuid)
+        if d is None:
+            wrong.append(f"process {guest.pid} runs domain {uuid}, which it does not know")
+        elif d.runtime and (d.runtime.pid, d.runtime.started) != (guest.pid, guest.started):
+            wrong.append(f"process {guest.pid} runs LDom {d.name}; it knows {d.runtime.pid}")
+    return wrong
+
+
 def disowned(inventory: Inventory, heard: Mapping[str, Ownership]) -> Inventory:
     """The inventory after other machines told their ownership records: a higher epoch wins.
 
