@@ -1,15 +1,15 @@
 """The two migration machines in a world small enough to visit all its states.
 
 Two daemons (each: durable row, effects not yet carried out, events not yet handled, timers), two
-channels, two hypervisor processes, two ledgers of ownership.  A daemon's step is durable as a whole;
+channels, two hypervisor processes, two ledgers of ownership.  Each decision is durable as a whole;
 a crash may fall before any of its effects, a send included.  Faults are bounded by a budget.  The
 processes behave as measured: the source's resumes its guest by itself on a stream error before
 ``completed``, may say ``completed`` without the target's acknowledgement, may exit; ``cont`` on the
 target may fail; the guest may reboot, power off, panic or refuse.
 
 Checked in every state: at most one copy runs, and only its owner may set one running.  In every
-end: exactly one (or the guest switched itself off), nothing locked or reserved, strands back, memory
-given back for scrubbing.
+end: exactly one (or the guest switched itself off), nothing locked or reserved, strands back,
+memory given back for scrubbing.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from lodom.core import effects as do
 from lodom.core import events as ev
 from lodom.core import messages as msg
-from lodom.core.fsm import Effect, Event, UnexpectedEvent
+from lodom.core.fsm import Effect, Event
 from lodom.core.migration import source, steps, target
 from lodom.core.migration.ownership import may_run, stale
 from lodom.core.model.domain import Platform, Vcpu
@@ -82,6 +82,10 @@ class World(NamedTuple):
     to_t: tuple[msg.Message, ...] = ()
     to_s: tuple[msg.Message, ...] = ()
     left: Budget = Budget()
+    loaded: bool = False
+    """The target's process has had the whole guest: without that CEDED may not be written."""
+    ran: bool = False
+    """The target's copy has run: the source's must never run again."""
 
 
 class Violated(Exception):
@@ -121,7 +125,7 @@ def _one(row: Any) -> Any:
 
 
 def _remembered(kind: type) -> None:
-    plain: Callable[[Any], int] = kind.__hash__
+    plain: Callable[[Any], int] = kind.__hash__  # type: ignore[assignment]
 
     def cached(self: Any) -> int:
         known: int | None = self.__dict__.get("_hash")
@@ -173,6 +177,9 @@ def _s_step(w: World, event: Event) -> World:
     if side.row.phase is source.Phase.ENDED:
         return w._replace(s=side)  # the engine has dropped the row
     row, effects = source.step(side.row, event)
+    ceded = row.phase is source.Phase.CEDED and side.row.phase is not source.Phase.CEDED
+    if ceded and row.live and not w.loaded:
+        raise Violated("ceded before the target had the guest")
     return w._replace(s=_book(side._replace(row=_one(row)), effects))
 
 
@@ -258,6 +265,8 @@ def _t_effect(w: World, e: Effect) -> Iterator[World]:
     q = w.qt
     match e:
         case do.Send(_, message):
+            if isinstance(message, msg.Refused) and q.alive:
+                raise Violated("refused while its process lives")
             yield w._replace(to_s=(*w.to_s, message)) if w.s.up else w
         case do.LaunchGuest():
             up = Guest(alive=True, copy="incoming")
@@ -275,11 +284,13 @@ def _t_effect(w: World, e: Effect) -> Iterator[World]:
                 yield w._replace(t=_post(w.t, ev.GuestRunFailed(UUID, "gone", False)))
                 return
             ran = q._replace(running=True, copy="ran")
-            yield w._replace(t=_post(w.t, ev.GuestRunning(UUID)), qt=ran)
+            yield w._replace(t=_post(w.t, ev.GuestRunning(UUID)), qt=ran, ran=True)
             if w.left.process and q.copy == "loaded":
                 left = w.left._replace(process=w.left.process - 1)
                 cannot = ev.GuestRunFailed(UUID, "Failed to get write lock", True)
                 yield w._replace(t=_post(w.t, cannot), left=left)
+                silent = ev.GuestRunFailed(UUID, "no answer in time", False)
+                yield w._replace(t=_post(w.t, silent), qt=ran, ran=True, left=left)
         case do.SetVcpus():
             done = ev.VcpusSet(UUID, (0, 1), (0, 1))
             yield w._replace(t=_post(w.t, done), qt=q._replace(all_strands=True))
@@ -324,7 +335,10 @@ def _processes(w: World) -> Iterator[tuple[str, World]]:
         yield "copy pauses", w._replace(qs=paused, s=_post(w.s, ev.CopyPaused(UUID, MIG)))
     if qs.copy == "device" and qt.copy == "incoming":
         loaded = qt._replace(copy="loaded")
-        yield "target loads", w._replace(qt=loaded, t=_post(w.t, ev.IncomingLoaded(UUID, MIG)))
+        yield (
+            "target loads",
+            w._replace(qt=loaded, t=_post(w.t, ev.IncomingLoaded(UUID, MIG)), loaded=True),
+        )
     if qs.copy == "device" and qt.copy in ("loaded", "ran"):
         done = qs._replace(copy="completed")
         yield (
@@ -488,15 +502,28 @@ def _orders(w: World) -> Iterator[tuple[str, World]]:
 
 
 def _patience(w: World) -> Iterator[tuple[str, World]]:
-    """Time-outs that only repeat something: they come when nothing else is under way."""
-    for kind in ("resend", "stall", "renew"):
-        if w.s.up and kind in w.s.timers:
-            s = w.s._replace(timers=w.s.timers - {kind})
-            yield f"A's {kind} timer", _s_step(w._replace(s=s), steps.TIMEOUTS[kind]())
-    for kind in ("resend", "lease"):
-        if w.t.up and kind in w.t.timers:
-            t = w.t._replace(timers=w.t.timers - {kind})
-            yield f"B's {kind} timer", _t_step(w._replace(t=t), steps.TIMEOUTS[kind]())
+    """Time-outs that only repeat something: they come when nothing else is under way.
+
+    The target's first and its lease last, as a world left alone goes the first way: neither side
+    keeps the other waiting for ever by repeating itself.
+    """
+    for who, kind in (
+        ("B", "resend"),
+        ("A", "resend"),
+        ("A", "stall"),
+        ("A", "renew"),
+        ("B", "lease"),
+    ):
+        side = w.s if who == "A" else w.t
+        if side.up and kind in side.timers:
+            spent = side._replace(timers=side.timers - {kind})
+            event = steps.TIMEOUTS[kind]()
+            after = (
+                _s_step(w._replace(s=spent), event)
+                if who == "A"
+                else _t_step(w._replace(t=spent), event)
+            )
+            yield f"{who}'s {kind} timer", after
 
 
 def successors(w: World) -> tuple[list[tuple[str, World]], list[tuple[str, World]]]:
@@ -521,6 +548,8 @@ def check(w: World) -> None:
     Raises:
         Violated: they do, or one runs without being owned.
     """
+    if w.qs.running and w.ran:
+        raise Violated("the source runs again what has run on the target")
     if w.qs.running and w.qt.running:
         raise Violated("two copies run")
     if w.qt.running and not (w.t.own and w.t.own.owner == TGT):
