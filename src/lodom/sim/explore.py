@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass
 
 from lodom.core.fsm import UnexpectedEvent
-from lodom.sim.handover import Budget, Violated, World, check, check_end, first, successors
+from lodom.sim.handover import Budget, Violated, World, first
+from lodom.sim.happenings import check, check_end, successors
 
 
 @dataclass
