@@ -80,5 +80,7 @@ def test_page_by_page(world: World, domains: Make, cancelled_before: bool) -> No
                 machine.kill_ldmd(signal.SIGCONT)
         assert a.end(ldm).code == 0
         assert all(place == places[0] for place in places), "the same blocks both times"
-        assert (beats.boots("ldg1"), beats.repeated("ldg1")) == ([boot], 0)
+        assert beats.boots("ldg1") == [boot]
+        # The frame that was on its way when the guest stopped may come again.
+        assert beats.repeated("ldg1") <= 1
         assert (a.names(), b.row("ldg1")["state"]) == (["primary"], "active")

@@ -39,5 +39,7 @@ def test_killed_during_the_copy(world: World, domains: Make, side: str) -> None:
             eventually(lambda: domain.status.read()["cpus"] == 2, "its strands are back")
             counter.wait(100, within=10)
             assert counter.unbroken
-        assert (beats.boots("ldg1"), beats.repeated("ldg1")) == ([boot], 0)
+        assert beats.boots("ldg1") == [boot]
+        # The frame that was on its way when the guest stopped may come again.
+        assert beats.repeated("ldg1") <= 1
         assert len(a.qemus("ldg1")) + len(b.qemus("ldg1")) == 1
