@@ -6,6 +6,7 @@ import http.client
 import json
 import logging
 import os
+import pwd
 import socket
 import stat
 import subprocess
@@ -20,9 +21,11 @@ from lodom.api import listener
 from lodom.api.server import BODY_LIMIT, ApiServer
 from lodom.core.errors import LodomError, MigrationRefused, StrandsExhausted
 
+ME = pwd.getpwuid(os.geteuid()).pw_name
+
 
 class Everybody:
-    """Roles by user name; ``root`` has all."""
+    """Roles by user name; who runs the tests has all."""
 
     def __init__(self, **users):
         self.users = users
@@ -30,7 +33,7 @@ class Everybody:
 
     def of(self, user, groups):
         self.seen.append((user, groups))
-        return frozenset({"read", "write"} if user == "root" else self.users.get(user, ()))
+        return frozenset({"read", "write"} if user == ME else self.users.get(user, ()))
 
 
 def role_of(verb):
@@ -127,7 +130,7 @@ def test_progress_then_the_result(tmp_path):
         {"progress": {"percent": 10}},
         {"result": {"say": "done", "got": {"a": 1}}},
     ]
-    assert given == [("root", "list", {"a": 1})]
+    assert given == [(ME, "list", {"a": 1})]
 
 
 def test_progress_arrives_while_the_command_runs(tmp_path):
