@@ -6,6 +6,7 @@ import pytest
 
 from lodom.core import events as ev
 from lodom.core import messages as msg
+from lodom.core.alloc.regions import free_ranges
 from lodom.core.engine import Engine
 from lodom.core.errors import (
     Busy,
@@ -217,6 +218,25 @@ def test_a_bound_domain_moves_by_its_own_rules(world, a, b):
     world.run(seconds=60)
     assert b.engine.inventory.named("ldg9").state is State.BOUND
     assert a.engine.inventory.find("ldg1") is None
+
+
+def test_a_bound_domain_is_bound_anew_where_its_block_does_not_fit(world, a, b):
+    """Nothing lies in its memory yet: it may come to lie in two blocks (R18 is for active ones)."""
+    for name in ("one", "two"):
+        b.ldm("add-domain", ldoms=[name])
+        b.ldm("set-vcpu", number=1, ldom=name)
+        b.ldm("set-memory", size=GIB // 2, ldom=name)
+        b.ldm("bind-domain", ldom=name)
+    b.ldm("unbind-domain", ldom="one")
+    world.run(seconds=30)
+    size = sum(r.size for r in free_ranges(b.engine.inventory)) - GIB // 4
+    assert len(guest(a, memory=size, start=False).bound.blocks) == 1
+    a.ldm("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=60)
+    blocks = b.engine.inventory.named("ldg1").bound.blocks
+    assert len(blocks) == 2
+    assert sum(block.size for block in blocks) == size
+    assert blocks[1].ra == blocks[0].ra + blocks[0].size
 
 
 def test_memory_that_does_not_fit_is_refused_with_the_known_words(world, a, b):

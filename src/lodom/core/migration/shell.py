@@ -45,7 +45,7 @@ def _bindings(
     )
     if isinstance(grant, strands.Shortage):
         return f"{grant.wanted} strands wanted, {grant.free} free"
-    blocks = _blocks(inventory, facts)
+    blocks = _blocks(inventory, facts, live=live)
     if isinstance(blocks, str):
         return blocks
     units = crypto.choose(machine, crypto.free_units(inventory), grant.strands, facts.crypto)
@@ -64,14 +64,18 @@ def _bindings(
     )
 
 
-def _blocks(inventory: Inventory, facts: DomainFacts) -> tuple[Block, ...] | str:
-    blocks = sorted(facts.blocks)
-    placed = memory.place(
-        [b.size for b in blocks], free_ranges(inventory), page=inventory.machine.page
-    )
-    if not isinstance(placed, tuple):
-        return "the memory blocks cannot be placed any more"
-    return tuple(replace(b, pa=pa) for b, pa in zip(blocks, placed, strict=True))
+def _blocks(inventory: Inventory, facts: DomainFacts, *, live: bool) -> tuple[Block, ...] | str:
+    blocks, free, page = sorted(facts.blocks), free_ranges(inventory), inventory.machine.page
+    placed = memory.place([b.size for b in blocks], free, page=page)
+    if isinstance(placed, tuple):
+        return tuple(replace(b, pa=pa) for b, pa in zip(blocks, placed, strict=True))
+    if not live:
+        # Nothing lies in them yet: a bound domain is bound anew, and its blocks may split (R18).
+        size, base = sum(b.size for b in blocks), inventory.machine.ra_base
+        carved = memory.carve(size, free, page=page, ra_base=base)
+        if isinstance(carved, tuple):
+            return carved
+    return "the memory blocks cannot be placed any more"
 
 
 def _console(inventory: Inventory, name: str) -> BoundConsole | str | None:
