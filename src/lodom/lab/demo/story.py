@@ -14,6 +14,8 @@ from lodom.lab.trouble import cut_in_hand_over
 from lodom.lab.watch import CLIENT, TICK_S, Counter, Heartbeats, Probe, Status
 
 REFUSED, IN_DOUBT = Kind.REFUSED.exit_code, Kind.PEER.exit_code
+FRAMES_TWICE = 2
+"""The frame on its way when the guest stops may come again: once a move."""
 BOOT_S = 60.0
 DOUBT_S, SETTLED_S = 45.0, 90.0
 
@@ -35,8 +37,9 @@ class Watch:
             f" {counter.backwards} times back",
         )
         stage.check(
-            len(self.beats.boots(NAME)) == 1 and not self.beats.repeated(NAME),
-            "one boot id all the time, no heartbeat heard twice: never two copies",
+            len(self.beats.boots(NAME)) == 1 and self.beats.repeated(NAME) <= FRAMES_TWICE,
+            "one boot id all the time; heartbeats heard twice:"
+            f" {self.beats.repeated(NAME)} (a second copy would be heard 200 times a second)",
         )
         stage.show(
             [
