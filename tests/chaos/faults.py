@@ -1,12 +1,12 @@
 """What can be done to a migration, each for its time, and healed again."""
 
+import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,19 +167,25 @@ def ready(scene: Scene, fault: str) -> None:
         scene.control = inside(CLIENT, lambda: socket.create_connection(to, timeout=10))
 
 
-def saved_journal(machine: Machine, to: Path) -> None:
-    """A copy of the journal, as a backup takes it."""
-    journal = machine.placed.folder / "state/journal.db"
-    with closing(sqlite3.connect(journal)) as live, closing(sqlite3.connect(to)) as copy:
-        live.backup(copy)
+_JOURNAL = ("journal.db", "journal.db-wal")
+
+
+def saved_journal(arena: Arena, machine: Machine, to: Path) -> None:
+    """A copy of the journal.  ldmd holds it for itself alone, and is killed for the while."""
+    kill_all([arena.lab.pid(machine.placed)], signal.SIGKILL)
+    to.mkdir()
+    for name in _JOURNAL:
+        with suppress(FileNotFoundError):
+            shutil.copy(machine.placed.folder / "state" / name, to)
+    arena.start_ldmd(machine)
 
 
 def restore_journal(arena: Arena, machine: Machine, backup: Path) -> None:
-    """Yesterday's journal under an ldmd that starts at a boot."""
+    """Yesterday's journal under an ldmd that starts."""
     kill_all([arena.lab.pid(machine.placed)], signal.SIGKILL)
     state = machine.placed.folder / "state"
-    for name in ("journal.db-wal", "journal.db-shm"):
-        with suppress(FileNotFoundError):
-            (state / name).unlink()
-    (state / "journal.db").write_bytes(backup.read_bytes())
+    for name in (*_JOURNAL, "journal.db-shm"):
+        (state / name).unlink(missing_ok=True)
+    for file in backup.iterdir():
+        shutil.copy(file, state)
     arena.start_ldmd(machine)

@@ -55,6 +55,10 @@ def play(arena: Arena, case: Case, keep: Path) -> Outcome:
         _afterwards(arena, outcome)
     except (Failed, AssertionError, OSError, TimeoutError) as failure:
         outcome.failure = str(failure) or type(failure).__name__
+    except BaseException:
+        outcome.failure = "interrupted, or the campaign itself is at fault"
+        _keep(arena, keep / str(case).replace(":", "-"), tails, outcome)
+        raise
     verdict = judge(arena.wire.beats(), time.time())
     outcome.silence = max(outcome.silence, verdict.silence)
     if verdict.faults:
@@ -133,8 +137,10 @@ def _stale(arena: Arena, case: Case, outcome: Outcome) -> None:
     """A journal of yesterday on the source, whose domain has moved since."""
     source = arena.home()
     target = arena.away(source)
-    backup = arena.lab.root / "yesterday.db"
-    faults.saved_journal(source, backup)
+    backup = arena.lab.root / "yesterday"
+    faults.saved_journal(arena, source, backup)
+    if why := wait_settled(arena, SETTLE_S):
+        raise Failed(why)
     source.migrate(GUEST, target)
     if why := wait_settled(arena, SETTLE_S):
         raise Failed(why)
