@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from wire import Wire
 
 from lodom.client.http import call
 from lodom.core.units import MIB
-from lodom.lab.lab import READY_S, ROOT, Lab
+from lodom.lab.lab import READY_S, Lab
 from lodom.lab.topology import LabMachine, Placed, Topology
 from lodom.lab.watch import Heartbeats, Status
 
@@ -38,17 +37,45 @@ SMALL = Topology(
 _SET_BOOT_ID = 'mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@"'
 
 
+class SmallDisks(Lab):
+    """The lab, with the state of each machine on a small file system of its own."""
+
+    def _configure(self, p: Placed) -> None:
+        super()._configure(p)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={STATE_MIB}M,mode=700", "lodom-state"]
+        subprocess.run([*mount, p.folder / "state"], check=True)
+
+    def down(self) -> None:
+        """Nothing is left, the small file systems included."""
+        for p in self.machines:
+            self.stop(p)
+            if (p.folder / "state").is_mount():
+                subprocess.run(["umount", p.folder / "state"], check=True)
+        super().down()
+
+
+def fill(folder: Path, limit: int = STATE_MIB * MIB) -> Path:
+    """Leave no byte free in *folder*; the file to be removed afterwards.
+
+    Only a small file system of its own is ever filled, never the one of the host.
+    """
+    disk = os.statvfs(folder)
+    size = disk.f_blocks * disk.f_frsize
+    if not folder.is_mount() or size > limit:
+        raise RuntimeError(f"{folder} is not a small file system of its own")
+    filler = folder / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        for _ in range(limit // 4096 + 1):
+            file.write(bytes(4096))
+    return filler
+
+
 class Arena:
     """Up once for many cases; made anew after a failed one."""
 
     def __init__(self) -> None:
-        self.lab = Lab()
-        self._states = [ROOT / m.name / "state" for m in SMALL.machines]
+        self.lab = SmallDisks()
         self._boots: dict[str, Path] = {}
-        for state in self._states:
-            state.mkdir(parents=True)
-            mount = ["mount", "-t", "tmpfs", "-o", f"size={STATE_MIB}M,mode=700", "lodom-state"]
-            subprocess.run([*mount, state], check=True)
         try:
             self.lab.up(SMALL)
             self.beats = Heartbeats()
@@ -79,9 +106,6 @@ class Arena:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
         self.lab.down()
-        for state in self._states:
-            subprocess.run(["umount", state], check=False, stderr=subprocess.DEVNULL)
-        shutil.rmtree(ROOT, ignore_errors=True)
 
     @property
     def status(self) -> Status:
@@ -146,10 +170,7 @@ class Arena:
     @contextmanager
     def full_disk(self, machine: Machine) -> Iterator[None]:
         """The file system of its state has no byte left meanwhile."""
-        filler = machine.placed.folder / "state/filler"
-        with suppress(OSError), filler.open("wb", buffering=0) as file:
-            while file.write(bytes(4096)) == 4096:
-                pass
+        filler = fill(machine.placed.folder / "state")
         try:
             yield
         finally:

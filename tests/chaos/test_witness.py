@@ -1,5 +1,13 @@
-"""The judge of the campaign can tell two copies from one."""
+"""The judge of the campaign can tell two copies from one; its faults stay within the lab."""
 
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
+
+from arena import fill
 from wire import Beat, judge
 
 LIFE = [Beat(t / 100, 0, "b1", t) for t in range(1, 10)]
@@ -31,3 +39,9 @@ def test_the_old_copy_runs_on_beside_a_new_one() -> None:
 def test_frames_of_one_burst_may_change_places() -> None:
     assert not faults(Beat(0.1, 0, "b1", 12), Beat(0.1001, 0, "b1", 11))
     assert faults(Beat(0.1, 0, "b1", 12), Beat(0.1001, 1, "b1", 11))
+
+
+def test_the_disk_of_the_host_is_never_filled(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="not a small file system"):
+        fill(tmp_path)
+    assert not list(tmp_path.iterdir())
