@@ -434,3 +434,17 @@ def test_a_process_that_the_journal_did_not_start_is_a_stranger(world, a):
     later = {d.uuid: replace(found[d.uuid], pid=found[d.uuid].pid + 1)}
     assert "LDom ldg1" in strangers(a.inventory, later)[0]
     assert "does not know" in strangers(a.inventory.drop("domains", d.uuid), found)[0]
+
+
+def test_power_lost_when_just_owned_starts_the_domain_anew_at_its_owner(world, a, b):
+    """Found on real processes: the answer to RunGuest of the lost process stopped the new one."""
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(until=lambda: any(r.phase == "owned" for r in b.inventory.incoming.values()))
+    b.crash()
+    b.hypervisor.guests.clear()
+    b.restart()
+    world.run(seconds=60)
+    assert b.hypervisor.running() == [d.uuid]
+    assert a.hypervisor.guests == {}
+    assert b.engine.inventory.named("ldg1").state is State.ACTIVE

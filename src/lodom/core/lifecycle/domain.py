@@ -228,6 +228,10 @@ def _running(inventory: Inventory, d: Domain, event: ev.GuestRunning) -> After:
 
 
 def _not_running(inventory: Inventory, d: Domain, event: ev.GuestRunFailed) -> After:
+    if d.runtime is None:
+        # About the process before this start, which a restarted ldmd asked before it knew that
+        # it was gone: no news of the one that is being launched.
+        return inventory, ()
     error = StepFailed(what=f"Starting LDom {d.name}", reason=event.reason)
     inventory = _put(inventory, d, state=State.STOPPING, restart=False)
     return inventory, (do.DestroyGuest(d.uuid), _settle(d, error))
