@@ -26,6 +26,9 @@ _SECOND = """            if guest is not None and await _state(guest) == "postmi
                 await asyncio.sleep(0.5)
 """
 
+_NO_LOCK = ("src/lodom/drivers/qemu/images.py", '"locking": "on"', '"locking": "off"')
+"""QEMU's own lock would stop two of the defects before any check of ours sees them."""
+
 
 @dataclass(frozen=True)
 class Defect:
@@ -54,15 +57,17 @@ DEFECTS = (
     ),
     _defect(
         "run a second copy",
-        "test_one_copy_runs",
+        # The second copy also answers on the counter's connection.
+        "test_one_copy_runs test_the_counter_goes_on",
         (DRIVER, _DESTROY, _DESTROY.replace("            if", _SECOND + "            if", 1)),
-        ("src/lodom/drivers/qemu/images.py", '"locking": "on"', '"locking": "off"'),
+        _NO_LOCK,
     ),
     _defect(
         "replace the move by stop and start",
         "test_the_counter_goes_on",
         ("src/lodom/drivers/qemu/argv.py",
          '*(("-incoming", "defer") if launch.incoming else ()),', ""),
+        _NO_LOCK,
         (COPYING, "    if not incoming.secret:\n", "    return 1\n    if not incoming.secret:\n"),
         (COPYING, "    received = 0\n",
          "    guest.post(ev.IncomingLoaded(guest.uuid, migration))\n    return\n"
