@@ -181,8 +181,9 @@ def saved_journal(arena: Arena, machine: Machine, to: Path) -> None:
 
 
 def restore_journal(arena: Arena, machine: Machine, backup: Path) -> None:
-    """Yesterday's journal under an ldmd that starts."""
-    kill_all([arena.lab.pid(machine.placed)], signal.SIGKILL)
+    """Yesterday's journal under an ldmd that starts; none may run before, if it was refused."""
+    if pid := arena.lab.pid(machine.placed):
+        kill_all([pid], signal.SIGKILL)
     state = machine.placed.folder / "state"
     for name in (*_JOURNAL, "journal.db-shm"):
         (state / name).unlink(missing_ok=True)

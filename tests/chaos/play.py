@@ -13,6 +13,8 @@ from settled import spoiled, wait_settled
 from tail import Tail
 from wire import judge
 
+from lodom.lab.lab import LabFault
+
 MOMENT_S, COMMAND_S, SETTLE_S = 60.0, 150.0, 120.0
 _LATE_REFUSAL = re.compile(r"R4[5-9]|progress|migrat", re.IGNORECASE)
 
