@@ -21,15 +21,16 @@ setup() (
     set -euo pipefail
     cd "$SETUP_ROOT"
     export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C
-    yes='' action=install
+    yes='' told='' action=install
     packages=(python3 python3-venv qemu-system-x86 qemu-utils iproute2 nftables cpio kmod gcc
-        libc6-dev xz-utils zstd)
+        libc6-dev xz-utils zstd make)
     [ "${CI:-}" != true ] || yes=1
     for option; do
         case $option in
         --yes) yes=1 ;;
+        --told) yes=1 told=1 ;; # the caller has said it and asked
         --debian) packages+=(debootstrap fdisk e2fsprogs genisoimage) ;;
-        --python) packages=(python3 python3-venv) ;;
+        --python) packages=(python3 python3-venv make) ;;
         --check) action=check ;;
         --remove) action=remove ;;
         *) _setup_fail "unknown option $option; known: --yes, --debian, --python, --check, --remove" ;;
@@ -61,7 +62,7 @@ _setup_has() {
     qemu-utils) command -v qemu-img ;;
     iproute2) command -v ip ;;
     nftables) command -v nft ;;
-    cpio | gcc | zstd | debootstrap | genisoimage) command -v "$1" ;;
+    cpio | gcc | zstd | make | debootstrap | genisoimage) command -v "$1" ;;
     fdisk) command -v sfdisk ;;
     e2fsprogs) command -v mkfs.ext4 ;;
     kmod) command -v modprobe ;;
@@ -108,9 +109,9 @@ _setup_plan() {
     fi
     _setup_venv_current ||
         echo "  to make:     .venv with the Python packages of pyproject.toml, from PyPI"
-    [ ${#packages[@]} = 2 ] || [ -e build/guest/stamp ] || echo "  to download: about 40 MB for the lab guest, unpacked into" \
+    [ ${#packages[@]} = 3 ] || [ -e build/guest/stamp ] || echo "  to download: about 40 MB for the lab guest, unpacked into" \
         "build/guest when first used, not installed"
-    echo "  undo with:   tools/setup.sh --remove"
+    echo "  undo with:   ./demo --remove"
 }
 
 _setup_consent() {
@@ -247,7 +248,7 @@ _setup_install() {
     if [ ${#missing[@]} -eq 0 ] && _setup_venv_current; then
         return 0
     fi
-    _setup_plan
+    [ -n "$told" ] || _setup_plan
     _setup_consent
     : >build/setup.log
     [ ${#missing[@]} -eq 0 ] || _setup_packages
