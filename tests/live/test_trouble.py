@@ -2,13 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from machines import Domain, World
+from machines import Domain, Machine, World
 
 from lodom.core.errors import Kind
 from lodom.lab.watch import Heartbeats
@@ -16,6 +17,7 @@ from lodom.lab.watch import Heartbeats
 pytestmark = pytest.mark.live
 
 Make = Callable[..., Domain]
+ROOT = Path(__file__).parents[2]
 
 CASES = [
     ("start-domain nosuch", Kind.NOT_FOUND, r'LDom "nosuch" was not found'),
@@ -49,6 +51,36 @@ def test_a_refusal_changes_nothing(
     assert re.search(text, said.err), said
     assert said.code == kind.exit_code if kind else said.code > 0, said
     assert (world.a.state(), world.b.state()) == before
+
+
+@pytest.fixture
+def old_target(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """The second machine under an ldmd that speaks only a version before the first."""
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    server = tmp_path / "src/lodom/peer/server.py"
+    text = server.read_text()
+    assert text.count("VERSIONS = (1,)") == 1
+    server.write_text(text.replace("VERSIONS = (1,)", "VERSIONS = (0,)"))
+    world.b.kill_ldmd()
+    with monkeypatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(tmp_path / "src"))
+        world.b.start_ldmd()
+    try:
+        yield world.b
+    finally:
+        world.b.kill_ldmd()
+        world.b.start_ldmd()
+
+
+def test_an_older_target(world: World, domains: Make, old_target: Machine) -> None:
+    """Refused before anything is sent, and both sides' versions are named."""
+    domains("ldg1")
+    before = world.a.state(), old_target.state()
+    for options in ((), ("-n",)):
+        said = world.a.tried(*world.a.migrate_words("ldg1", old_target, *options))
+        assert said.code == Kind.PEER.exit_code, said
+        assert re.search(r"Target dt212-239 speaks protocol 0, this machine 1", said.err), said
+    assert (world.a.state(), old_target.state()) == before
 
 
 def test_more_memory_than_there_is(world: World, domains: Make) -> None:
