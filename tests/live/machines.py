@@ -206,6 +206,16 @@ class Machine:
         found = ((re.match(r"CPU (\d+)/", name), tid) for tid, name in threads(pid).items())
         return {int(match[1]): affinity(tid) for match, tid in found if match}
 
+    def last_words(self, ldom: str) -> str:
+        """The ends of all logs of QEMU and consoles, and what the domain's threads do."""
+        logs = sorted(self.placed.folder.rglob("log/*"))
+        said = [f"{log.name}:\n{log.read_text(errors='replace')[-1500:]}" for log in logs]
+        for pid in self.qemus(ldom):
+            for tid, name in sorted(threads(pid).items()):
+                stat = Path(f"/proc/{pid}/task/{tid}/stat").read_text().rpartition(")")[2].split()
+                said.append(f"{name}: state {stat[0]}, {stat[11]} ticks, {stat[12]} in the kernel")
+        return "\n".join(said)
+
     # -- its ldmd --------------------------------------------------------------------------------
 
     def kill_ldmd(self, number: signal.Signals = signal.SIGKILL) -> None:
@@ -253,7 +263,10 @@ class Domain:
             self.machine.ldm("bind-domain", self.name)
         known = beats.boots(self.name)
         self.machine.ldm("start-domain", self.name)
-        boot = beats.first(self.name, within=BOOT_S, unlike=known[-1] if known else "")
+        try:
+            boot = beats.first(self.name, within=BOOT_S, unlike=known[-1] if known else "")
+        except TimeoutError as silent:
+            raise AssertionError(f"{silent}\n{self.machine.last_words(self.name)}") from None
         eventually(lambda: self.machine.has_up(self.name), "flag n", within=BOOT_S)
         return boot
 
