@@ -36,6 +36,7 @@ from lodom.daemon.log import set_up_log
 from lodom.daemon.loop import Loop
 from lodom.daemon.peers import Peers
 from lodom.daemon.service import Service
+from lodom.drivers.qemu import firmware
 from lodom.drivers.qemu.driver import QemuDriver
 from lodom.drivers.qemu.settings import Settings
 from lodom.grammar.table import role_of
@@ -232,6 +233,8 @@ def _driver_settings(settings: Config, inventory: Inventory, found: Verdict) -> 
         users=GUEST_USERS if os.geteuid() == 0 else None,
         service_cpus=_service_cpus(inventory),
         aes=topology.has_aes(),
+        firmware=firmware.installed(),
+        stores=_stores(settings, inventory),
     )
 
 
@@ -248,6 +251,15 @@ def _booted(store: Store, inventory: Inventory) -> Inventory:
     after = booted(inventory, boot_id())
     store.write(changes(inventory, after))
     return after
+
+
+def _stores(settings: Config, inventory: Inventory) -> Path:
+    """The folder of UEFI variables, without those of domains that went for good."""
+    saved = {d.uuid for config in inventory.configs.values() for d in config.domains}
+    moving = {row.uuid for row in inventory.incoming.values()}
+    folder = settings.host.state_dir / "uefi"
+    firmware.sweep(folder, {*inventory.domains, *saved, *moving})
+    return folder
 
 
 def kept_by_primary(inventory: Inventory) -> tuple[Region, ...]:

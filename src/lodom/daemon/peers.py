@@ -65,6 +65,8 @@ class _Request(msgspec.Struct):
     force: bool = False
     same: tuple[str, ...] = ()
     since: int = 0
+    variables: bytes = b""
+    """Of a domain with UEFI: its variables, compressed."""
 
 
 class _Verdict(msgspec.Struct):
@@ -237,6 +239,7 @@ class Peers:
             force=question.force,
             same=question.same,
             since=self._inventory().domains[message.uuid].running_since,
+            variables=self._driver.variables(message.uuid),
         )
         await self._client.ask("reserve", msgspec.to_builtins(request), host, port)
 
@@ -318,6 +321,10 @@ class Peers:
             raise InvalidValue(what="message", value=type(message).__name__, why="not a Reserve")
         self._secrets[r.migration] = r.secret
         inventory = self._inventory()
+        record = inventory.ownership.get(message.uuid)
+        # Nobody writes over the variables of a domain that is ours.
+        if r.variables and not (record and record.owner == inventory.machine.instance):
+            self._driver.keep_variables(message.uuid, r.variables)
         self._post(
             ReserveAsked(
                 migration=r.migration,

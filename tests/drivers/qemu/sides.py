@@ -15,6 +15,7 @@ from lodom.core import events as ev
 from lodom.core.fsm import Event
 from lodom.core.model.domain import Block, Platform
 from lodom.core.model.guest import GuestNic, GuestSpec
+from lodom.drivers.qemu import firmware
 from lodom.drivers.qemu.driver import QemuDriver
 from lodom.drivers.qemu.settings import Settings
 
@@ -66,7 +67,14 @@ class Side:
             close_taps=self._close_taps,
             may_run=lambda uuid, epoch: self.owner,
             post=self._post,
-            settings=Settings(users=self.users, service_cpus=(0,), aes=True, answer_s=answer_s),
+            settings=Settings(
+                users=self.users,
+                service_cpus=(0,),
+                aes=True,
+                answer_s=answer_s,
+                firmware=firmware.installed(),
+                stores=self.folder / "uefi",
+            ),
         )
 
     def _post(self, event: Event) -> None:

@@ -147,8 +147,42 @@ def test_only_configured_firmware():
     spec = replace(SPEC, firmware="uefi")
     with pytest.raises(NotSupported, match="firmware uefi"):
         command(spec)
-    args = command(spec, Settings(firmware={"uefi": "/OVMF.fd"}))
-    assert values(args, "-bios") == ["/OVMF.fd"]
+    own = command(replace(SPEC, firmware="own"), Settings(firmware={"own": "/own.fd"}))
+    assert values(own, "-bios") == ["/own.fd"]
+
+
+def test_uefi_is_shared_code_and_variables_of_ones_own():
+    """Pages of the flash travel with the memory; its place is a function of the specification."""
+    settings = Settings(firmware={"uefi": "/code.fd"})
+    args = command(replace(SPEC, firmware="uefi"), settings, variables="/state/u.fd")
+    assert values(args, "-machine")[0].endswith(",pflash0=firmware,pflash1=variables")
+    nodes = {n["node-name"]: n for n in map(json.loads, values(args, "-blockdev"))}
+    assert (nodes["firmware"]["file"]["filename"], nodes["firmware"]["read-only"]) == (
+        "/code.fd", True,
+    )  # fmt: skip
+    assert (nodes["variables"]["file"]["filename"], nodes["variables"]["read-only"]) == (
+        "/state/u.fd", False,
+    )  # fmt: skip
+    assert "-bios" not in args
+
+
+def test_a_cd_is_a_drive_in_the_place_of_its_disk():
+    disk = GuestDisk("cd", 3, "/x.iso", read_only=True, cdrom=True, boot=1)
+    made = devices(command(replace(SPEC, disks=(disk,))))
+    assert made["disk3-scsi"]["bus"] == "disk-port3"
+    assert (made["disk3-dev"]["driver"], made["disk3-dev"]["bus"], made["disk3-dev"]["bootindex"]) \
+        == ("scsi-cd", "disk3-scsi.0", 1)  # fmt: skip
+
+
+def test_a_boot_rom_only_where_the_firmware_needs_it():
+    """Its size is fixed: a guest that moves may meet another build."""
+    nic = replace(NICS[0], boot=2)
+    made = devices(command(replace(SPEC, nics=(nic,))))["nic3-dev"]
+    assert (made["romfile"], made["romsize"], made["bootindex"]) == ("pxe-virtio.rom", 0x40000, 2)
+    settings = Settings(firmware={"uefi": "/code.fd"})
+    made = devices(command(replace(SPEC, nics=(nic,), firmware="uefi"), settings))["nic3-dev"]
+    assert (made["romfile"], made["bootindex"]) == ("", 2)
+    assert "bootindex" not in devices(command(replace(SPEC, nics=NICS)))["nic3-dev"]
 
 
 def test_direct_boot():

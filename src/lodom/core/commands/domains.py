@@ -126,12 +126,23 @@ def set_variable(inventory: Inventory, order: CommandGiven) -> Step:
     domain = guest(inventory, order)
     values = dict(domain.constraints.variables)
     for name, value in order.arguments["variables"]:
+        if name == "firmware":
+            _check_firmware(inventory, value)
         if value:
             values[name] = value
         else:
             values.pop(name, None)
     constraints = replace(domain.constraints, variables=tuple(sorted(values.items())))
     return done(inventory.with_domain(replace(domain, constraints=constraints)), order)
+
+
+def _check_firmware(inventory: Inventory, value: str) -> None:
+    known = {"bios", *inventory.machine.hypervisor.firmware}
+    if value and value not in known:
+        why = f"this machine has {', '.join(sorted(known))}"
+        if value == "uefi":
+            why += "; install the package ovmf and restart ldmd"
+        raise InvalidValue(what="firmware", value=value, why=why)
 
 
 @command("add-variable")

@@ -1,5 +1,6 @@
 """From a bound domain to what its hypervisor process is started with."""
 
+from lodom.core.model.devices import Vdisk, Volume
 from lodom.core.model.domain import Domain, Platform, Runtime
 from lodom.core.model.guest import GuestDisk, GuestNic, GuestSpec
 from lodom.core.model.inventory import Inventory
@@ -52,20 +53,59 @@ def guest_spec(inventory: Inventory, domain: Domain, *, like: Runtime | None = N
     )
 
 
+def boot_order(inventory: Inventory, domain: Domain) -> tuple[str, ...]:
+    """Names of devices in the order in which the firmware tries them.
+
+    ``boot-device`` names disks and network devices, or ``disk`` (the first that can be written),
+    ``cdrom`` (the first CD), ``net`` (the first network device).  As in OpenBoot, a word that
+    names nothing is passed over.  Disks that it does not name follow by their ids.
+    """
+    disks, nets = domain.constraints.vdisks, domain.constraints.vnets
+    ordered = sorted(disks, key=lambda d: d.id)
+    volumes = {d.name: volume for d in ordered if (volume := _volume(inventory, d))}
+    classes = {
+        "disk": [n for n, v in volumes.items() if not v.read_only],
+        "cdrom": [n for n, v in volumes.items() if v.cdrom],
+        "net": [n.name for n in sorted(nets, key=lambda n: n.id)],
+    }
+    known = {d.name for d in disks} | {n.name for n in nets}
+    found = []
+    for word in domain.constraints.variable("boot-device").split():
+        found += [word] if word in known else classes.get(word, [])[:1]
+    return tuple(dict.fromkeys([*found, *(d.name for d in ordered)]))
+
+
+def _volume(inventory: Inventory, disk: Vdisk) -> Volume | None:
+    server = inventory.vds.get(disk.server)
+    return server.volume(disk.volume) if server else None
+
+
 def _disks(inventory: Inventory, domain: Domain) -> tuple[GuestDisk, ...]:
     disks = []
+    order = boot_order(inventory, domain)
     for disk in domain.constraints.vdisks:
         volume = inventory.vds[disk.server].volume(disk.volume)
         assert volume is not None, disk
-        disks.append(GuestDisk(disk.name, disk.id, volume.backend, "ro" in volume.options))
+        disks.append(
+            GuestDisk(
+                name=disk.name,
+                index=disk.id,
+                backend=volume.backend,
+                read_only=volume.read_only,
+                cdrom=volume.cdrom,
+                boot=order.index(disk.name) + 1,
+            )
+        )
     return tuple(sorted(disks, key=lambda d: d.index))
 
 
 def _nics(inventory: Inventory, domain: Domain) -> tuple[GuestNic, ...]:
     nics = []
+    order = boot_order(inventory, domain)
     for vnet in domain.constraints.vnets:
         vsw = inventory.vsw[vnet.switch]
         mtu = vnet.mtu or vsw.mtu
         pvid = vnet.pvid or vsw.default_vlan
-        nics.append(GuestNic(vnet.name, vnet.id, vnet.mac, vsw.name, mtu, pvid, vnet.vids))
+        boot = order.index(vnet.name) + 1 if vnet.name in order else 0
+        nics.append(GuestNic(vnet.name, vnet.id, vnet.mac, vsw.name, mtu, pvid, vnet.vids, boot))
     return tuple(sorted(nics, key=lambda n: n.index))

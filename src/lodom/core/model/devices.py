@@ -13,6 +13,16 @@ class Volume:
     """Any of ``ro``, ``slice``, ``excl``."""
     mpgroup: str = ""
 
+    @property
+    def read_only(self) -> bool:
+        """No guest can write to it, so any number may have it."""
+        return "ro" in self.options
+
+    @property
+    def cdrom(self) -> bool:
+        """A guest sees it as a CD: read-only, and an ISO image by its name."""
+        return self.read_only and self.backend.lower().endswith(".iso")
+
 
 @dataclass(frozen=True)
 class DiskServer:

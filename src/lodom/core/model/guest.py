@@ -14,6 +14,10 @@ class GuestDisk:
     backend: str
     """A path, or a URL that the hypervisor opens itself."""
     read_only: bool = False
+    cdrom: bool = False
+    """A CD drive, not a disk."""
+    boot: int = 0
+    """Place in the order of devices that the firmware tries, from 1; 0: by ``index``."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class GuestNic:
     mtu: int = 1500
     pvid: int = 1
     vids: tuple[int, ...] = ()
+    boot: int = 0
+    """As of a disk; 0: it is not booted from."""
 
 
 @dataclass(frozen=True)

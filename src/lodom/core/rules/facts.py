@@ -7,6 +7,7 @@ keyed by ``volume@service`` or path.
 from collections.abc import Iterable, Mapping
 
 from lodom.core.alloc import crypto, mac, ports, regions, strands
+from lodom.core.lifecycle.spec import boot_order
 from lodom.core.model.devices import Concentrator, DiskServer, Switch
 from lodom.core.model.domain import PRIMARY, Domain
 from lodom.core.model.host import Region
@@ -122,11 +123,10 @@ def _services(inventory: Inventory, domain: Domain) -> tuple[str, ...]:
 
 
 def _disks(inventory: Inventory, domain: Domain, backends: Backends) -> tuple[DiskFacts, ...]:
-    """Disks in the order of their ids; the boot disk is the one named by ``boot-device``."""
-    wanted = domain.constraints.variable("boot-device").split()
+    """Disks in the order of their ids; the boot disk is the first one in the boot order."""
     ordered = sorted(domain.constraints.vdisks, key=lambda d: d.id)
     names = [d.name for d in ordered]
-    boot = next((w for w in wanted if w in names), names[0] if names else "")
+    boot = next((name for name in boot_order(inventory, domain) if name in names), "")
     made = []
     for disk in ordered:
         server = inventory.vds.get(disk.server)

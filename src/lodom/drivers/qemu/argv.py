@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from lodom.core.errors import NotSupported
-from lodom.core.model.guest import GuestSpec
+from lodom.core.model.guest import GuestDisk, GuestNic, GuestSpec
+from lodom.drivers.qemu.firmware import UEFI
 from lodom.drivers.qemu.settings import Settings
 
 _PORTS_A_SLOT = 8
+_ROM_SIZE = 0x40000
 _FIRST_SLOT = {"disk": 0x08, "nic": 0x10, "crypto": 0x18}
 _PLACES = {"disk": 64, "nic": 64, "crypto": 24}
 MAX_PLACES = max(_PLACES.values())
@@ -55,6 +57,8 @@ class Launch:
     taps: Sequence[int]
     incoming: bool = False
     user: int | None = None
+    variables: str = ""
+    """The file of the guest's UEFI variables."""
     old_runas: bool = False
     """QEMU before 9 has ``-runas`` instead of ``-run-with user=``."""
 
@@ -69,6 +73,7 @@ def arguments(spec: GuestSpec, launch: Launch, settings: Settings) -> list[str]:
         settings.emulator,
         *_process(spec, launch, settings),
         *_machine(spec, settings),
+        *_firmware(spec, launch, settings),
         *_cpus(spec),
         *_memory(spec, launch.backing),
         *_services(launch.paths),
@@ -99,15 +104,31 @@ def _machine(spec: GuestSpec, settings: Settings) -> list[str]:
     # graphics=off sends SeaBIOS and boot loaders to the serial console.
     machine = f"{spec.platform.machine_type},usb=off,vmport=off,dump-guest-core=off,graphics=off"
     accel = "tcg,thread=multi" if settings.accelerator == "tcg" else settings.accelerator
+    if spec.firmware == UEFI:
+        machine += ",pflash0=firmware,pflash1=variables"
     args = ["-machine", machine, "-accel", accel, "-rtc", "base=utc"]
-    if spec.firmware in settings.firmware:
-        args += ["-bios", settings.firmware[spec.firmware]]
-    elif spec.firmware != "bios":
-        raise NotSupported(what=f"firmware {spec.firmware}", why="no file is configured for it")
     if spec.kernel:
         args += ["-kernel", spec.kernel]
         args += ["-initrd", spec.initrd] if spec.initrd else []
         args += ["-append", spec.kernel_args] if spec.kernel_args else []
+    return args
+
+
+def _firmware(spec: GuestSpec, launch: Launch, settings: Settings) -> list[str]:
+    """UEFI is two flash images: the code, which all guests share, and the guest's variables."""
+    if spec.firmware not in settings.firmware:
+        if spec.firmware == "bios":
+            return []
+        why = "this machine has no file for it; uefi comes with the package ovmf"
+        raise NotSupported(what=f"firmware {spec.firmware}", why=why)
+    code = settings.firmware[spec.firmware]
+    if spec.firmware != UEFI:
+        return ["-bios", code]
+    args = []
+    for node, path, fixed in (("firmware", code, True), ("variables", launch.variables, False)):
+        file = {"driver": "file", "filename": path, "locking": "on"}
+        image = {"driver": "raw", "node-name": node, "read-only": fixed, "file": file}
+        args += ["-blockdev", json.dumps(image)]
     return args
 
 
@@ -191,18 +212,25 @@ def _disks(spec: GuestSpec, images: Sequence[Image]) -> list[str]:
         }
         below = {**image.protocol, **common, "node-name": f"{node}-file"}
         above = {"driver": image.format, "file": f"{node}-file", **common, "node-name": node}
-        device = {
-            "driver": "virtio-blk-pci",
-            "id": f"{node}-dev",
-            "bus": f"disk-port{disk.index}",
-            "drive": node,
-            "serial": disk.name[:20],
-            "disable-legacy": "on",
-            "bootindex": disk.index + 1,
-        }
-        for option, value in (("-blockdev", below), ("-blockdev", above), ("-device", device)):
-            args += [option, json.dumps(value)]
+        args += ["-blockdev", json.dumps(below), "-blockdev", json.dumps(above)]
+        for device in _drive(disk, node):
+            args += ["-device", json.dumps(device)]
     return args
+
+
+def _drive(disk: GuestDisk, node: str) -> list[dict[str, Any]]:
+    """The device of a disk; a CD drive hangs on a controller that takes the disk's place."""
+    place = {"bus": f"disk-port{disk.index}", "disable-legacy": "on"}
+    medium = {
+        "id": f"{node}-dev",
+        "drive": node,
+        "serial": disk.name[:20],
+        "bootindex": disk.boot or disk.index + 1,
+    }
+    if not disk.cdrom:
+        return [{"driver": "virtio-blk-pci", **medium, **place}]
+    controller = {"driver": "virtio-scsi-pci", "id": f"{node}-scsi", "num_queues": 1, **place}
+    return [controller, {"driver": "scsi-cd", **medium, "bus": f"{node}-scsi.0"}]
 
 
 def _nics(spec: GuestSpec, taps: Sequence[int]) -> list[str]:
@@ -216,12 +244,22 @@ def _nics(spec: GuestSpec, taps: Sequence[int]) -> list[str]:
             "mac": nic.mac,
             "host_mtu": nic.mtu,
             "disable-legacy": "on",
-            # Boot ROMs of unequal size on two machines stop a migration.
-            "romfile": "",
+            **_boot_rom(spec, nic),
         }
         args += ["-netdev", f"tap,id=nic{nic.index},fd={fd},vhost=off"]
         args += ["-device", json.dumps(device)]
     return args
+
+
+def _boot_rom(spec: GuestSpec, nic: GuestNic) -> dict[str, Any]:
+    """A ROM only for who boots from the network, its size fixed: unequal ones stop a migration.
+
+    UEFI has a driver of its own.
+    """
+    order = {"bootindex": nic.boot} if nic.boot else {}
+    if not nic.boot or spec.firmware != "bios":
+        return {"romfile": "", **order}
+    return {"romfile": "pxe-virtio.rom", "romsize": _ROM_SIZE, **order}
 
 
 def crypto_device(index: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lodom.core import events as ev
 from lodom.core.errors import LodomError, StepFailed
 from lodom.core.fsm import Effect
 from lodom.core.model.host import Hypervisor
-from lodom.drivers.qemu import copying, crypto, dr, probe, qmp, translate
+from lodom.drivers.qemu import copying, crypto, dr, firmware, probe, qmp, translate
 from lodom.drivers.qemu.agent import AgentRefused, AgentSilent
 from lodom.drivers.qemu.guest import Guest, Post
 from lodom.drivers.qemu.launch import Backing, CloseTaps, Launcher, OpenTap
@@ -342,6 +342,20 @@ class QemuDriver:
         """Why these virtual CPUs cannot be taken (R11): (slot, words); None: cannot be known."""
         guest = self._guests.get(uuid)
         return None if guest is None else await dr.removal_blockers(guest, vids)
+
+    def variables(self, uuid: str) -> bytes:
+        """The domain's UEFI variables, compressed; empty if it has none."""
+        stores = self._settings.stores
+        return firmware.packed(stores, uuid) if stores else b""
+
+    def keep_variables(self, uuid: str, data: bytes) -> None:
+        """Keep what ``variables`` gave on another machine, unless a process here has a store.
+
+        Raises:
+            InvalidValue: it is none.
+        """
+        if self._settings.stores and uuid not in self._guests:
+            firmware.unpack(self._settings.stores, uuid, data)
 
     def console(self, uuid: str) -> Path:
         """The socket of the guest's serial console."""

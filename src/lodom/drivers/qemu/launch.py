@@ -11,7 +11,7 @@ from pathlib import Path
 from lodom.core.effects import LaunchGuest
 from lodom.core.errors import LodomError, StepFailed
 from lodom.core.model.guest import GuestNic, GuestSpec
-from lodom.drivers.qemu import argv, copying, images, qmp
+from lodom.drivers.qemu import argv, copying, firmware, images, qmp
 from lodom.drivers.qemu.guest import Guest, Post
 from lodom.drivers.qemu.process import Process, spawn
 from lodom.drivers.qemu.settings import Settings
@@ -128,6 +128,7 @@ class Launcher:
                 taps=fds[1:],
                 incoming=effect.incoming is not None,
                 user=user,
+                variables=self._variables(spec, folder),
                 old_runas=user is not None and await self._has_old_runas(),
             )
             command = argv.arguments(spec, launch, self._settings)
@@ -135,6 +136,11 @@ class Launcher:
         finally:
             for fd in fds:
                 os.close(fd)
+
+    def _variables(self, spec: GuestSpec, folder: Path) -> str:
+        if spec.firmware != firmware.UEFI:
+            return ""
+        return str(firmware.store(self._settings.stores or folder, spec.uuid, firmware.TEMPLATE))
 
     def _make_folder(self, folder: Path, user: int | None) -> Path:
         """The guest's folder, fresh, and in it the one for keys, which its user may read."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Settings:
     sandbox: bool = True
     firmware: Mapping[str, str] = field(default_factory=dict)
     """Firmware name to file, besides ``bios``, which QEMU brings along."""
+    stores: Path | None = None
+    """Folder of the guests' UEFI variable stores; none: they are kept beside their sockets."""
     launch_s: float = 60.0
     """Deadline for a new process to answer."""
     answer_s: float = 15.0
