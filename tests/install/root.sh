@@ -1,0 +1,106 @@
+#!/bin/bash
+# What the installation tests run on, made once and kept under build/install:
+#
+#   tests/install/root.sh host        a bare Debian as debootstrap makes it, with the packages of the
+#                                     operating system that docs/install.md names
+#   tests/install/root.sh postgres    postgres.qcow2: the image of guest/debian.sh with PostgreSQL
+#   tests/install/root.sh wheels      Lodom and the Python packages that it needs, as wheel files
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+out=$root/build/install
+export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C DEBIAN_FRONTEND=noninteractive
+
+qemu=(qemu-system-x86 qemu-utils)
+others=(python3 python3-venv iproute2 nftables)
+
+# Suite and mirror of this machine's own sources.
+origin() {
+    apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' \
+        "Codename: $(. /etc/os-release && echo "$VERSION_CODENAME")" 'Component: main' | head -1
+}
+
+# Run "$@" in the tree $1 with /dev, /proc and this machine's names; the mounts end with it.
+inside() {
+    unshare --mount --propagation private bash -ec '
+        tree=$1; shift
+        for d in dev proc sys; do mount --rbind "/$d" "$tree/$d"; done
+        for f in resolv.conf hosts; do cp "/etc/$f" "$tree/etc/"; done
+        cp -a /etc/ssl/certs/. "$tree/etc/ssl/certs/" 2>/dev/null || :
+        exec chroot "$tree" "$@"' _ "$@"
+}
+
+host() {
+    local suite mirror
+    read -r suite mirror < <(origin)
+    rm -rf "$out/work"
+    debootstrap --variant=minbase "$suite" "$out/work" "$mirror"
+    if [ "$suite" = bookworm ]; then # its own QEMU is too old
+        echo "deb $mirror $suite-backports main" >"$out/work/etc/apt/sources.list.d/backports.list"
+        suite+=-backports
+    fi
+    inside "$out/work" apt-get -q update
+    inside "$out/work" apt-get -q install --yes --no-install-recommends --target-release "$suite" \
+        "${qemu[@]}"
+    inside "$out/work" apt-get -q install --yes --no-install-recommends "${others[@]}"
+    rm -rf "$out/work"/var/cache/apt/archives/*.deb "$out/work"/var/lib/apt/lists/*_*
+    rm -rf "$out/host"
+    mv "$out/work" "$out/host"
+}
+
+postgres() {
+    raw=$out/postgres.raw # these three for the trap
+    "$root/guest/debian.sh" image
+    qemu-img convert -O raw "$root/build/debian/debian.qcow2" "$raw"
+    loop=$(losetup --find --show --offset 1M "$raw")
+    mnt=$(mktemp -d)
+    trap 'umount -R "$mnt" 2>/dev/null; losetup -d "$loop" 2>/dev/null; rm -rf "$mnt" "$raw"' EXIT
+    mount "$loop" "$mnt"
+    inside "$mnt" apt-get -q update
+    inside "$mnt" apt-get -q install --yes --no-install-recommends postgresql
+    # Everybody on the guests' network may connect: the test is on the data, not on the password.
+    echo "host all all 0.0.0.0/0 trust" >>"$(ls "$mnt"/etc/postgresql/*/main/pg_hba.conf)"
+    echo "listen_addresses = '*'" >>"$(ls "$mnt"/etc/postgresql/*/main/postgresql.conf)"
+    rm -rf "$mnt"/var/cache/apt/archives/*.deb "$mnt"/var/lib/apt/lists/*_*
+    umount -R "$mnt"
+    losetup -d "$loop"
+    qemu-img convert -O qcow2 "$raw" "$out/work.qcow2"
+    mv "$out/work.qcow2" "$out/postgres.qcow2"
+}
+
+wheels() {
+    rm -rf "$out/wheels"
+    "$root/.venv/bin/python" -m pip wheel --quiet --wheel-dir "$out/wheels" "$root"
+}
+
+there() {
+    case $1 in
+    host) [ -d "$out/host" ] ;;
+    postgres) [ -e "$out/postgres.qcow2" ] ;;
+    wheels) [ -d "$out/wheels" ] ;;
+    esac
+}
+
+digest() {
+    case $1 in
+    wheels) (cd "$root" && find src pyproject.toml -type f ! -name '*.pyc' -print0 | sort -z |
+        xargs -0 sha256sum) ;;
+    postgres) cat "$0" "$root/guest/debian.sh" ;;
+    *) cat "$0" ;;
+    esac | sha256sum
+}
+
+case ${1:-} in
+host | postgres | wheels) ;;
+_make)
+    "$2"
+    exit
+    ;;
+*) echo "usage: tests/install/root.sh host | postgres | wheels" >&2 && exit 2 ;;
+esac
+mkdir -p "$out"
+exec 9>"$out/$1.lock"
+flock 9
+if ! there "$1" || [ "$(cat "$out/$1.stamp" 2>/dev/null)" != "$(digest "$1")" ]; then
+    "$0" _make "$1" >"$out/$1.log" 2>&1 || { echo "root.sh $1 failed: $out/$1.log" >&2 && exit 1; }
+    digest "$1" >"$out/$1.stamp"
+fi
