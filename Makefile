@@ -15,9 +15,9 @@ pure:            ## tests that need neither root nor QEMU
 	.venv/bin/pytest -m "not live and not long" tests
 live:            ## tests on real QEMU, bridges and ldmds (root)
 	.venv/bin/pytest -m "live and not long" -v tests
-verify:          ## every interleaving of the two migration machines, small sweeps (1 min)
+verify:          ## every interleaving of the two migration machines, small budgets of faults (10 s)
 	$(PYTHON) -m lodom.sim.explore --quick
-verify-full:     ## the same with more faults in one run (long)
+verify-full:     ## the same to the whole bound, all faults in one search (long)
 	$(PYTHON) -m lodom.sim.explore
 sim:             ## the real engine on a virtual clock with faults: make sim SEEDS=1000
 	$(PYTHON) -m lodom.sim $(SEEDS)

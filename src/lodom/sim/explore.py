@@ -1,28 +1,19 @@
 """Every interleaving of the two migration machines, to a bound, on the production code.
 
-``python -m lodom.sim.explore``: sweeps over budgets of faults; each visits every state that its
-budget can lead to, breadth first.
+``python -m lodom.sim.explore``: all states that the bound's faults can lead to, in any order and
+number up to the bound, all in one search (``strata``).  ``--quick``: a few smaller budgets.
 """
 
 import argparse
+import resource
 import sys
 import time
-from dataclasses import dataclass
+from collections import Counter
 
-from lodom.core.fsm import UnexpectedEvent
-from lodom.sim.handover import Budget, Violated, World, first
-from lodom.sim.happenings import check, check_end, successors
-
-
-@dataclass
-class Result:
-    """What an exploration saw."""
-
-    states: int = 0
-    depth: int = 0
-    ends: int = 0
-    trace: tuple[str, ...] = ()
-    fault: str = ""
+from lodom.sim.handover import Budget, World, first
+from lodom.sim.happenings import HAPPENINGS, successors
+from lodom.sim.invariants import check, check_end
+from lodom.sim.strata import FAULTS, Result, Search
 
 
 class _Seen:
@@ -71,82 +62,90 @@ class _Seen:
         return -1
 
 
-def explore(start: World, limit: int = 20_000_000) -> Result:
-    """Breadth first over all states; stops at the first violation, with its story.
-
-    Then liveness: from every state, without further faults, an end is reached.
-    """
-    seen, result = _Seen(), Result()
+def story_of(start: World) -> tuple[str, ...]:
+    """How the nearest violation comes about: breadth first, plainly, with every state's origin."""
+    seen = _Seen()
     level = [(start, seen.add(start, -1, "begin")[0])]
-    while level and not result.fault:
+    while level:
         after: list[tuple[World, int]] = []
         for w, number in level:
             try:
                 check(w)
                 own, faults = successors(w)
                 if not own:
-                    result.ends += 1
                     check_end(w)
-            except (Violated, UnexpectedEvent, AssertionError) as fault:
-                result.fault, result.trace = f"{fault!r}", seen.story(number)
-                break
+            except FAULTS as fault:
+                return (*seen.story(number), repr(fault))
             for first_of_own, (story, x) in enumerate((*own, *faults)):
                 found, new = seen.add(x, number, story)
                 if new:
                     after.append((x, found))
                 if own and not first_of_own:
                     seen.onward[number] = found
-        level, result.depth = after, result.depth + 1
-        if len(seen) > limit:
-            result.fault = f"more than {limit} states"
-    result.states = len(seen)
-    stuck = -1 if result.fault else seen.stuck()
-    if stuck >= 0:
-        result.fault, result.trace = "never ends", seen.story(stuck)
-    return result
+        level = after
+    stuck = seen.stuck()
+    return (*seen.story(stuck), "and so on for ever") if stuck >= 0 else ("none found",)
 
 
-SWEEPS: dict[str, Budget] = {
-    "crashes": Budget(crash=2),
-    "crash and process": Budget(crash=1, process=1),
-    "crash and guest": Budget(crash=1, guest=1),
-    "process and guest": Budget(process=1, guest=1),
-    "crash and network": Budget(crash=1, dup=1, loss=1, reorder=1),
-    "crash, lease and cancel": Budget(crash=1, lease=1, cancel=1),
-    "lease, stall, cancel, loss": Budget(loss=1, lease=1, stall=1, cancel=1),
-}
-"""Faults that one run may meet together.  ``--quick`` explores these."""
-
-FULL: dict[str, Budget] = {
-    "two crashes and process": Budget(crash=2, process=1),
+QUICK: dict[str, Budget] = {
+    "crashes, process": Budget(crash=2, process=1),
     "crash, process, guest": Budget(crash=1, process=1, guest=1),
-    "two crashes and network": Budget(crash=2, dup=1, loss=1, reorder=1),
-    "crash, orders, guest": Budget(crash=1, lease=1, cancel=1, guest=1),
-    "crash, time, loss, orders": Budget(crash=1, loss=1, lease=1, stall=1, cancel=1),
-    "process, network": Budget(process=1, dup=1, loss=1, reorder=1),
+    "crash, network": Budget(crash=1, dup=1, loss=1, reorder=1),
+    "crash, orders, time": Budget(crash=1, lease=1, stall=1, cancel=1),
+    "loss, time, guest": Budget(loss=1, lease=1, stall=1, cancel=1, guest=1),
 }
-"""Explored besides without ``--quick``.  All faults of the largest budget at once are more states
-than this can visit; seeds of the simulation reach into those."""
+"""Small budgets, each explored in seconds."""
+
+BOUND = Budget(crash=2, dup=1, loss=1, reorder=1, lease=1, stall=1, cancel=1, guest=1, process=1)
+"""All that one run may meet, together."""
+
+
+def _explore(name: str, live: bool, budget: Budget) -> Result:
+    began = time.monotonic()
+    r = Search(first(live, budget)).run()
+    kind = "active" if live else "bound"
+    sys.stdout.write(
+        f"{kind:6}  {name:22} {r.states:11,} states, depth {r.depth:3}, {r.ends:5,} ends, "
+        f"{r.visits:11,} visits, {time.monotonic() - began:7.1f} s  "
+        f"{r.fault or 'all invariants hold'}\n"
+    )
+    if r.spent:
+        faults = ", ".join(f"{n} {k}" for k, n in r.spent._asdict().items() if n)
+        sys.stdout.write(f"  It takes: {faults or 'nothing'}. How it comes about:\n")
+        sys.stdout.flush()
+        sys.stdout.write("".join(f"    {line}\n" for line in story_of(first(live, r.spent))))
+    sys.stdout.flush()
+    return r
+
+
+def _table(told: Counter[str]) -> bool:
+    """Print in how many states each happening occurred; whether each did."""
+    met = True
+    for what in HAPPENINGS:
+        states = sum(n for story, n in told.items() if story.startswith(what))
+        met = met and states > 0
+        sys.stdout.write(f"  {states:12,}  {what}{'' if states else '  NEVER'}\n")
+    return met
 
 
 def main() -> int:
-    """Run the sweeps for a running and for a bound domain; 0 when all invariants hold."""
+    """Explore for a running and for a bound domain; 0 when all invariants hold."""
     parser = argparse.ArgumentParser(prog="python -m lodom.sim.explore", description=main.__doc__)
-    parser.add_argument("--quick", action="store_true", help="the small sweeps only")
+    parser.add_argument("--quick", action="store_true", help="the small budgets only")
     quick = parser.parse_args().quick
-    for name, budget in (SWEEPS if quick else {**SWEEPS, **FULL}).items():
+    told: Counter[str] = Counter()
+    for name, budget in (QUICK if quick else {"the whole bound": BOUND}).items():
         for live in (True, False):
-            began = time.monotonic()
-            r = explore(first(live, budget))
-            kind = "active" if live else "bound"
-            sys.stdout.write(
-                f"{kind:7} {name:27} {r.states:10,} states, depth {r.depth:3}, {r.ends:6,} ends, "
-                f"{time.monotonic() - began:6.1f} s  {r.fault or 'all invariants hold'}\n"
-            )
-            sys.stdout.flush()
-            if r.fault:
-                sys.stdout.write("".join(f"    {line}\n" for line in r.trace))
+            result = _explore(name, live, budget)
+            if result.fault:
                 return 1
+            told += result.told
+    sys.stdout.write("Happenings, and in how many states each came:\n")
+    if not _table(told):
+        sys.stdout.write("something of the model never happened\n")
+        return 1
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    sys.stdout.write(f"Memory at most {peak:,} MiB.\n")
     return 0
 
 

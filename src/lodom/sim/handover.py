@@ -12,7 +12,8 @@ end: exactly one (or the guest switched itself off), nothing locked or reserved,
 memory given back for scrubbing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from lodom.core import effects as do
@@ -100,8 +101,9 @@ def first(live: bool = True, budget: Budget | None = None) -> World:
         domain="",
     )  # fmt: skip
     qs = Guest(alive=True, running=True, all_strands=True) if live else Guest()
-    side = Side(row, own=Ownership(UUID, 1, SRC), events=(steps.Begun(),))
-    return World(side, Side(None, present=False), qs, Guest(), left=budget or Budget())
+    side = Side(row, own=Ownership(UUID, 1, SRC))
+    w = World(side, Side(None, present=False), qs, Guest(), left=budget or Budget())
+    return s_step(w, steps.Begun())
 
 
 def _fresh_target(request: msg.Reserve) -> target.TargetMigration:
@@ -116,35 +118,39 @@ def _fresh_target(request: msg.Reserve) -> target.TargetMigration:
 # -- a daemon's step ----------------------------------------------------------------------------
 
 
-_ONE: dict[Any, Any] = {}
+def essence(row: Any) -> Any:
+    """The row without what decides nothing: worlds that differ only in it are one.
+
+    Texts; why the guest ended; how often something was tried where tries only lengthen a pause;
+    notes for the operator; facts that are not asked for any more.
+    """
+    tries = row.tries if row.phase in (source.Phase.RESTORING, target.Phase.RUNNING) else 0
+    row = replace(row, reason="", tries=tries)
+    if isinstance(row, target.TargetMigration):
+        return replace(row, gone=False)
+    row = replace(row, unknown=False, doubt=False, guest_end="off" if row.guest_end else "")
+    if row.phase not in source.BEFORE_CEDED:
+        row = replace(row, completed=False, loaded=False)
+    if row.phase in _LET_GO:
+        row = replace(row, gone=False, guest_end="", taken_back=False)
+    return row
 
 
-def one(row: Any) -> Any:
-    """The one copy of a row, which knows its hash: most of the time goes into comparing rows."""
-    return _ONE.setdefault(row, row)
+_LET_GO = (source.Phase.RELEASED, source.Phase.ENDED)
 
 
-def _remembered(kind: type) -> None:
-    plain: Callable[[Any], int] = kind.__hash__  # type: ignore[assignment]
-
-    def cached(self: Any) -> int:
-        known: int | None = self.__dict__.get("_hash")
-        if known is None:
-            known = self.__dict__["_hash"] = plain(self)
-        return known
-
-    kind.__hash__ = cached  # type: ignore[assignment]
-
-
-for _kind in (source.SourceMigration, target.TargetMigration, GuestSpec):
-    _remembered(_kind)
+def untold(e: Effect) -> Effect:
+    """The effect without texts."""
+    if isinstance(e, do.Send) and isinstance(e.message, msg.Abort | msg.Refused):
+        return do.Send(e.migration, type(e.message)(""))
+    return e
 
 
 def book(side: Side, effects: tuple[Effect, ...]) -> Side:
     """Apply the bookkeeping of one step; the rest waits to be carried out.
 
     Timers are set at once: they touch nothing else, and a crash forgets them either way, so states
-    that differ only in a timer not yet set lead nowhere new.
+    that differ only in a timer not yet set lead nowhere new.  That of doubt only writes a note.
     """
     rest: list[Effect] = []
     for e in effects:
@@ -162,11 +168,13 @@ def book(side: Side, effects: tuple[Effect, ...]) -> Side:
             case steps.ForgetDomain():
                 side = side._replace(held=False, present=False, scrubbed=True)
             case do.SetTimer(name):
-                side = side._replace(timers=side.timers | {name.partition(":")[0]})
+                side = side._replace(timers=side.timers | ({name.partition(":")[0]} - {"doubt"}))
             case do.CancelTimer(name):
                 side = side._replace(timers=side.timers - {name.partition(":")[0]})
+            case do.AnnounceGuest():
+                pass
             case _:
-                rest.append(e)
+                rest.append(untold(e))
     return side._replace(effects=side.effects + tuple(rest))
 
 
@@ -181,7 +189,7 @@ def s_step(w: World, event: Event) -> World:
     ceded = row.phase is source.Phase.CEDED and side.row.phase is not source.Phase.CEDED
     if ceded and row.live and not w.loaded:
         raise Violated("ceded before the target had the guest")
-    return w._replace(s=book(side._replace(row=one(row)), effects))
+    return w._replace(s=book(side._replace(row=essence(row)), effects))
 
 
 def t_step(w: World, event: Event) -> World:
@@ -192,15 +200,12 @@ def t_step(w: World, event: Event) -> World:
     if row is None or row.phase is target.Phase.ENDED:
         if not isinstance(event, msg.Message):
             return w
-        if not isinstance(event, msg.Reserve):
-            answer = msg.Unknown()
-            return w._replace(to_s=(*w.to_s, answer))
         ledger = {UUID: w.t.own} if w.t.own else {}
-        if (why := stale(ledger, UUID, event.epoch, event.source)) or row is not None:
-            return w._replace(to_s=(*w.to_s, msg.Refused(why or "ended")))
-        row, event = _fresh_target(event), steps.Begun()
+        if not isinstance(event, msg.Reserve) or stale(ledger, UUID, event.epoch, event.source):
+            return w._replace(t=book(w.t, (do.Send(MIG, msg.Unknown()),)))
+        row, event = _fresh_target(event), steps.Begun()  # the engine forgets an ended row
     row, effects = target.step(row, event)
-    return w._replace(t=book(w.t._replace(row=one(row)), effects))
+    return w._replace(t=book(w.t._replace(row=essence(row)), effects))
 
 
 # -- carrying out one effect --------------------------------------------------------------------
@@ -211,95 +216,107 @@ def post(side: Side, *events: Event) -> Side:
     return side._replace(events=side.events + events) if side.up else side
 
 
-def s_effect(w: World, e: Effect) -> Iterator[World]:  # noqa: C901 - one match, one line a word
+Ways = Iterator[tuple[str, World]]
+"""What went wrong, nothing as a rule, and the world that follows."""
+
+
+def s_effect(w: World, e: Effect) -> Ways:  # noqa: C901 - one match, one line a word
     """The worlds that one effect of the source can lead to."""
     q = w.qs
     match e:
         case do.Send(_, message):
             if w.t.up:
-                yield w._replace(to_t=(*w.to_t, message))
+                yield "", w._replace(to_t=(*w.to_t, message))
             else:  # nobody listens
-                yield w._replace(s=post(w.s, ev.Unsent(MIG, "connection refused")))
+                yield "", w._replace(s=post(w.s, ev.Unsent(MIG, "connection refused")))
         case do.SetVcpus(_, vcpus, _):
             vids = tuple(v.vid for v in vcpus)
             if not q.alive:
-                yield w._replace(s=post(w.s, ev.VcpusRefused(UUID, ((-1, "gone"),))))
+                yield "", w._replace(s=post(w.s, ev.VcpusRefused(UUID, ((-1, "gone"),))))
                 return
             done = ev.VcpusSet(UUID, vids, (0, 1))
             all_strands = len(vids) == len(VCPUS)
-            yield w._replace(s=post(w.s, done), qs=q._replace(all_strands=all_strands))
+            yield "", w._replace(s=post(w.s, done), qs=q._replace(all_strands=all_strands))
             if w.left.guest:
                 left = w.left._replace(guest=w.left.guest - 1)
                 no = ev.VcpusRefused(UUID, ((1, "cpu has bound thread"),))
-                yield w._replace(s=post(w.s, no), left=left)
+                yield "guest keeps its CPU", w._replace(s=post(w.s, no), left=left)
         case do.StartCopy():
             if q.alive and w.qt.alive and w.qt.copy == "incoming" and not q.off:
-                yield w._replace(qs=q._replace(copy="active"))
+                yield "", w._replace(qs=q._replace(copy="active"))
             else:
-                yield w._replace(s=post(w.s, ev.CopyFailed(UUID, MIG, "no listener")))
+                yield "", w._replace(s=post(w.s, ev.CopyFailed(UUID, MIG, "no listener")))
         case do.FinishCopy():
             if q.copy == "paused":
-                yield w._replace(qs=q._replace(copy="device"))
+                yield "", w._replace(qs=q._replace(copy="device"))
             else:
-                yield w._replace(s=post(w.s, ev.CopyFailed(UUID, MIG, "not paused")))
+                yield "", w._replace(s=post(w.s, ev.CopyFailed(UUID, MIG, "not paused")))
         case do.CancelCopy():
             running = q.running or (q.copy in ("paused", "device") and q.alive)
             broken = w.qt._replace(copy="broken") if w.qt.copy == "incoming" else w.qt
             copy = q.copy if q.copy == "completed" else "none"
-            yield w._replace(
+            after = w._replace(
                 s=post(w.s, ev.CopyCancelled(UUID, MIG)),
                 qs=q._replace(copy=copy, running=running),
                 qt=broken if q.copy in ("active", "paused", "device") else w.qt,
             )
+            yield "", after
         case do.RunGuest(_, epoch):
             ledger = {UUID: w.s.own} if w.s.own else {}
             if not may_run(ledger, UUID, epoch, SRC):
-                yield w._replace(s=post(w.s, ev.GuestRunFailed(UUID, "not the owner", True)))
+                yield "", w._replace(s=post(w.s, ev.GuestRunFailed(UUID, "not the owner", True)))
             elif not q.alive or q.off:
-                yield w._replace(s=post(w.s, ev.GuestRunFailed(UUID, "gone", False)))
+                yield "", w._replace(s=post(w.s, ev.GuestRunFailed(UUID, "gone", False)))
             else:
-                yield w._replace(s=post(w.s, ev.GuestRunning(UUID)), qs=q._replace(running=True))
+                yield (
+                    "",
+                    w._replace(s=post(w.s, ev.GuestRunning(UUID)), qs=q._replace(running=True)),
+                )
         case do.DestroyGuest():
-            yield w._replace(s=post(w.s, ev.GuestGone(UUID)), qs=Guest())
+            yield "", w._replace(s=post(w.s, ev.GuestGone(UUID)), qs=Guest())
         case _:
-            yield w
+            yield "", w
 
 
-def t_effect(w: World, e: Effect) -> Iterator[World]:
+def t_effect(w: World, e: Effect) -> Ways:
     """The worlds that one effect of the target can lead to."""
     q = w.qt
     match e:
         case do.Send(_, message):
             if isinstance(message, msg.Refused) and q.alive:
                 raise Violated("refused while its process lives")
-            yield w._replace(to_s=(*w.to_s, message)) if w.s.up else w
+            yield "", w._replace(to_s=(*w.to_s, message)) if w.s.up else w
         case do.LaunchGuest():
             up = Guest(alive=True, copy="incoming")
-            yield w._replace(t=post(w.t, ev.GuestLaunched(UUID, 1, 1, MIG, 7)), qt=up)
+            yield "", w._replace(t=post(w.t, ev.GuestLaunched(UUID, 1, 1, MIG, 7)), qt=up)
             if w.left.process:
                 left = w.left._replace(process=w.left.process - 1)
                 no = ev.GuestLaunchFailed(UUID, MIG, "no")
-                yield w._replace(t=post(w.t, no), left=left)
+                yield "launch fails", w._replace(t=post(w.t, no), left=left)
         case do.RunGuest(_, epoch):
             ledger = {UUID: w.t.own} if w.t.own else {}
             if not may_run(ledger, UUID, epoch, TGT):
-                yield w._replace(t=post(w.t, ev.GuestRunFailed(UUID, "not the owner", True)))
+                yield "", w._replace(t=post(w.t, ev.GuestRunFailed(UUID, "not the owner", True)))
                 return
             if not q.alive:
-                yield w._replace(t=post(w.t, ev.GuestRunFailed(UUID, "gone", False)))
+                yield "", w._replace(t=post(w.t, ev.GuestRunFailed(UUID, "gone", False)))
                 return
             ran = q._replace(running=True, copy="ran")
-            yield w._replace(t=post(w.t, ev.GuestRunning(UUID)), qt=ran, ran=True)
+            yield "", w._replace(t=post(w.t, ev.GuestRunning(UUID)), qt=ran, ran=True)
             if w.left.process and q.copy == "loaded":
                 left = w.left._replace(process=w.left.process - 1)
                 cannot = ev.GuestRunFailed(UUID, "Failed to get write lock", True)
-                yield w._replace(t=post(w.t, cannot), left=left)
-                silent = ev.GuestRunFailed(UUID, "no answer in time", False)
-                yield w._replace(t=post(w.t, silent), qt=ran, ran=True, left=left)
+                yield "cont fails, paused", w._replace(t=post(w.t, cannot), left=left)
+                t = post(w.t, ev.GuestRunFailed(UUID, "no answer in time", False))
+                yield "cont unanswered, runs", w._replace(t=t, qt=ran, ran=True, left=left)
+                yield "cont unanswered, paused", w._replace(t=t, left=left)
         case do.SetVcpus():
+            if not q.alive or q.off:
+                yield "", w._replace(t=post(w.t, ev.VcpusRefused(UUID, ((-1, "gone"),))))
+                return
             done = ev.VcpusSet(UUID, (0, 1), (0, 1))
-            yield w._replace(t=post(w.t, done), qt=q._replace(all_strands=True))
+            yield "", w._replace(t=post(w.t, done), qt=q._replace(all_strands=True))
         case do.DestroyGuest():
-            yield w._replace(t=post(w.t, ev.GuestGone(UUID)), qt=Guest())
+            yield "", w._replace(t=post(w.t, ev.GuestGone(UUID)), qt=Guest())
         case _:
-            yield w
+            yield "", w
