@@ -2,18 +2,14 @@
 
 # ruff: noqa: RUF009 - key(), table() and tables() make a dataclass field each
 
-import math
-import re
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from lodom.core.model.host import RA_BASE, Bus, CryptoUnit, Machine, Region, Strand
-from lodom.core.units import MIB, format_size, parse_size
-from lodom.daemon import toml
+from lodom.core.units import MIB, format_size
+from lodom.daemon import toml, values
 from lodom.daemon.toml import Source, key, table, tables
 from lodom.host import pool, topology
 from lodom.host.probe import vfio
@@ -24,109 +20,20 @@ PORT = 6482
 EMULATED_THREADS = 8
 """Strands of an emulated core unless told: as an UltraSPARC T2 has."""
 
-# -- values: each raises ValueError with the reason ---------------------------------------------
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("must be a text that is not empty")
-    return value
-
-
-def _path(value: Any) -> Path:
-    path = Path(_text(value))
-    if not path.is_absolute():
-        raise ValueError("must be an absolute path")
-    return path
-
-
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def _number(low: int, high: float = math.inf) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            limit = f"at least {low}" if high == math.inf else f"{low} to {high}"
-            raise ValueError(f"must be a whole number, {limit}")
-        return value
-
-    return read
-
-
-def _auto(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """None for "auto", else what *read* makes of it."""
-    return lambda value: None if value == "auto" else read(value)
-
-
-def _one_of(*words: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if value not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
-        return str(value)
-
-    return read
-
-
-def _size(value: Any) -> int:
-    try:
-        return parse_size(str(value) if type(value) is int else _text(value))
-    except ValueError:
-        raise ValueError('must be bytes, or a text such as "512M" or "4G"') from None
-
-
-def _address(value: Any) -> int:
-    """A memory address; TOML itself reads 0x… numbers."""
-    if type(value) is str and re.fullmatch(r"0x[0-9a-fA-F]+", value):
-        return int(value, 16)
-    return _number(0)(value)
+# -- values -------------------------------------------------------------------------------------
 
 
 def _ra_base(value: Any) -> int:
     """Blocks are laid out by their order, not by RA, so this needs to fit no page."""
-    if (address := _address(value)) % MIB:
+    if (address := values.address(value)) % MIB:
         raise ValueError("must be a multiple of 1M (0x100000)")
     return address
-
-
-def _hertz(value: Any) -> int:
-    if type(value) is int and value > 0:
-        return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MG])Hz", str(value), re.IGNORECASE)
-    if not match or not float(match[1]):
-        raise ValueError('must be hertz, or a text such as "2.6GHz" or "1200MHz"')
-    return round(float(match[1]) * (10**9 if match[2].upper() == "G" else 10**6))
-
-
-def _cpu_list(value: Any) -> tuple[int, ...]:
-    try:
-        found = topology.parse_cpu_list(_text(value))
-    except ValueError:
-        found = ()
-    if not found:
-        raise ValueError('must be a list such as "0-15" or "0,2,8-11"')
-    return found
-
-
-def _ip(value: Any) -> str:
-    try:
-        return str(ip_address(_text(value)))
-    except ValueError:
-        raise ValueError("must be an IP address") from None
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise ValueError("must be a list of names")
-    return tuple(_text(name) for name in value)
 
 
 def _uplinks(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError("must be a table: switch = device")
-    return {switch: _text(device) for switch, device in value.items()}
+    return {switch: values.text(device) for switch, device in value.items()}
 
 
 # -- sections -----------------------------------------------------------------------------------
@@ -136,43 +43,43 @@ def _uplinks(value: Any) -> dict[str, str]:
 class MachineSection:
     """[machine].  None: read off the host."""
 
-    name: str | None = key(_auto(_text), None)
-    processor: str | None = key(_auto(_text), None)
-    frequency: int | None = key(_auto(_hertz), None)
+    name: str | None = key(values.auto(values.text), None)
+    processor: str | None = key(values.auto(values.text), None)
+    frequency: int | None = key(values.auto(values.hertz), None)
     """Hz."""
-    accelerator: str = key(_one_of("auto", "kvm", "tcg"), "auto")
+    accelerator: str = key(values.one_of("auto", "kvm", "tcg"), "auto")
     ra_base: int = key(_ra_base, RA_BASE)
-    state_dir: Path = key(_path, Path("/var/lib/lodom"))
-    run_dir: Path = key(_path, Path("/run/lodom"))
-    log_dir: Path = key(_path, Path("/var/log/lodom"))
+    state_dir: Path = key(values.path, Path("/var/lib/lodom"))
+    run_dir: Path = key(values.path, Path("/run/lodom"))
+    log_dir: Path = key(values.path, Path("/var/log/lodom"))
 
 
 @dataclass(frozen=True)
 class StrandsSection:
     """[strands].  *cores* counts emulated cores; None: as many as the host's."""
 
-    cpus: tuple[int, ...] | None = key(_auto(_cpu_list), None)
-    threads_per_core: int | None = key(_auto(_number(1, 64)), None)
-    cores: int | None = key(_auto(_number(1, 1024)), None)
-    emulated: bool = key(_truth, False)
+    cpus: tuple[int, ...] | None = key(values.auto(values.cpu_list), None)
+    threads_per_core: int | None = key(values.auto(values.number(1, 64)), None)
+    cores: int | None = key(values.auto(values.number(1, 1024)), None)
+    emulated: bool = key(values.truth, False)
 
 
 @dataclass(frozen=True)
 class RegionTable:
     """[[memory.region]]."""
 
-    base: int | None = key(_address, None)
-    size: int | None = key(_size, None)
+    base: int | None = key(values.address, None)
+    size: int | None = key(values.size, None)
 
 
 @dataclass(frozen=True)
 class MemorySection:
     """[memory].  *directory* (on a tmpfs or hugetlbfs) replaces the pool's own mount."""
 
-    size: int | None = key(_auto(_size), None)
-    base: int = key(_address, 0)
-    backing: str | None = key(_auto(_one_of(*pool.PAGES)), None)
-    directory: Path | None = key(_auto(_path), None)
+    size: int | None = key(values.auto(values.size), None)
+    base: int = key(values.address, 0)
+    backing: str | None = key(values.auto(values.one_of(*pool.PAGES)), None)
+    directory: Path | None = key(values.auto(values.path), None)
     region: tuple[RegionTable, ...] = tables(RegionTable)
 
 
@@ -180,15 +87,15 @@ class MemorySection:
 class CryptoSection:
     """[crypto]."""
 
-    units: int | None = key(_auto(_number(0)), None)
+    units: int | None = key(values.auto(values.number(0)), None)
 
 
 @dataclass(frozen=True)
 class BusTable:
     """[[io.bus]]."""
 
-    name: str = key(_text, "")
-    pseudonym: str = key(_text, "")
+    name: str = key(values.text, "")
+    pseudonym: str = key(values.text, "")
 
 
 @dataclass(frozen=True)
@@ -209,36 +116,36 @@ class NetworkSection:
 class MigrationSection:
     """[migration].  Empty addresses: every address, and for the stream the one of the request."""
 
-    rules: str = key(_one_of("1.2", "3.x"), "1.2")
-    strict: bool = key(_truth, False)
-    address: str = key(_ip, "")
-    port: int = key(_number(1, 65535), PORT)
-    stream_address: str = key(_ip, "")
+    rules: str = key(values.one_of("1.2", "3.x"), "1.2")
+    strict: bool = key(values.truth, False)
+    address: str = key(values.ip, "")
+    port: int = key(values.number(1, 65535), PORT)
+    stream_address: str = key(values.ip, "")
 
 
 @dataclass(frozen=True)
 class ConsolesSection:
     """[consoles]: where console ports listen."""
 
-    listen: str = key(_ip, "127.0.0.1")
+    listen: str = key(values.ip, "127.0.0.1")
 
 
 @dataclass(frozen=True)
 class Role:
     """Who has a role."""
 
-    users: tuple[str, ...] = key(_names, ())
-    groups: tuple[str, ...] = key(_names, ())
+    users: tuple[str, ...] = key(values.names, ())
+    groups: tuple[str, ...] = key(values.names, ())
 
 
 @dataclass(frozen=True)
 class AuthSection:
     """[auth].  root has both roles always; ``write`` includes ``read``."""
 
-    backend: str = key(_one_of("pam", "file"), "pam")
-    users: Path = key(_path, Path("/etc/lodom/users"))
+    backend: str = key(values.one_of("pam", "file"), "pam")
+    users: Path = key(values.path, Path("/etc/lodom/users"))
     """The file of users and password hashes of backend "file"."""
-    certificates: bool = key(_truth, False)
+    certificates: bool = key(values.truth, False)
     """A machine whose certificate was accepted here may migrate to this one without a password
     (``migrate-domain -c``).  Off by default: to accept a target is not to let it in."""
     read: Role = table(Role)
@@ -249,7 +156,7 @@ class AuthSection:
 class ApiSection:
     """[api]; *socket* None: ``ldmd.sock`` in the run directory."""
 
-    socket: Path | None = key(_auto(_path), None)
+    socket: Path | None = key(values.auto(values.path), None)
 
 
 @dataclass(frozen=True)
