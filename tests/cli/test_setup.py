@@ -102,8 +102,34 @@ def test_trust_with_a_fingerprint_does_not_ask(ldmd: StubLdmd) -> None:
 def test_trust_without_a_terminal_only_shows(
     ldmd: StubLdmd, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ldmd.answers = lambda _verb, _arguments: iter([{"result": {"fingerprint": "SHA256:ab"}}])
+    shown = {"trust-peer": "SHA256:ab", "show-fingerprint": "SHA256:cd"}
+    ldmd.answers = lambda verb, _: iter([{"result": {"fingerprint": shown[verb]}}])
     assert setup(["trust", "t2"]) == 1
-    expected = "To accept it: ldm-setup trust t2 --fingerprint SHA256:ab\n"
-    assert capsys.readouterr().err == expected
-    assert ldmd.asked == [("trust-peer", {"host": "t2"})]
+    said = capsys.readouterr()
+    assert said.err == "To accept it: ldm-setup trust t2 --fingerprint SHA256:ab\n"
+    assert said.out.splitlines()[:4] == [
+        "The certificate of t2 is", "SHA256:ab", "and that of this machine", "SHA256:cd",
+    ]  # fmt: skip
+    assert ldmd.asked == [("trust-peer", {"host": "t2"}), ("show-fingerprint", {})]
+
+
+def test_the_guests_are_stopped_and_started_by_one_order_each(
+    ldmd: StubLdmd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ldmd.answers = lambda _verb, _arguments: iter(
+        [{"progress": {"held": ["ldg9"]}}, {"result": {}}]
+    )
+    assert setup(["stop-guests", "--timeout", "7"]) == 0
+    assert capsys.readouterr().err == "LDom ldg9 is left alone: a migration holds it\n"
+    assert setup(["stop-guests"]) == 0
+    assert setup(["start-guests"]) == 0
+    asked = [("stop-guests", {"timeout": seconds}) for seconds in (7, 120)]
+    assert ldmd.asked == [*asked, ("start-guests", {})]
+
+
+@pytest.mark.parametrize("word", ["-1", "soon"])
+def test_a_time_out_that_is_none(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        setup(["stop-guests", "--timeout", word])
+    assert end.value.code == 2
+    assert f"invalid seconds value: {word!r}" in capsys.readouterr().err

@@ -20,6 +20,10 @@ SHARE = 4
 GRAIN = 256 * MIB
 """Its memory is offered in multiples of this."""
 
+STOP_S = 120
+"""A guest has this long to shut down before it is ended."""
+TASKS = ("trust", "fingerprint", "stop-guests", "start-guests")
+
 Document = Mapping[str, Any]
 
 
@@ -36,6 +40,10 @@ def setup(argv: Sequence[str]) -> int:
             return guarded(lambda: _trust(options.host, options.fingerprint))
         case "fingerprint":
             return guarded(_fingerprint)
+        case "stop-guests":
+            return guarded(lambda: _stop_guests(options.timeout))
+        case "start-guests":
+            return guarded(_start_guests)
     return guarded(lambda: _first_steps(yes=options.yes, net_dev=options.net_dev))
 
 
@@ -43,15 +51,26 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ldm-setup", description="Set a machine up for domains.")
     parser.add_argument("--yes", action="store_true", help="run the proposal without asking")
     parser.add_argument("--net-dev", default="", help="network device of the first switch")
-    tasks = parser.add_subparsers(dest="task", metavar="trust | fingerprint")
+    tasks = parser.add_subparsers(dest="task", metavar=" | ".join(TASKS))
     trust = tasks.add_parser("trust", help="accept the certificate of another machine")
     trust.add_argument("host")
     trust.add_argument("--fingerprint", default="", help="accept only this one, without asking")
     tasks.add_parser("fingerprint", help="show the fingerprint of this machine's certificate")
+    stop = tasks.add_parser("stop-guests", help="stop all guests because the host goes down")
+    stop.add_argument("--timeout", type=seconds, default=STOP_S, help="seconds, default 120")
+    tasks.add_parser("start-guests", help="start what stop-guests stopped")
     return parser
 
 
 # -- trust --------------------------------------------------------------------------------------
+
+
+def seconds(text: str) -> int:
+    """A whole number of seconds; ``ValueError`` for anything else."""
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
 
 
 def _fingerprint() -> int:
@@ -63,7 +82,9 @@ def _trust(host: str, fingerprint: str) -> int:
     """Ask ldmd what *host* shows, have it compared by the user, and have it kept."""
     if not fingerprint:
         shown = call("trust-peer", {"host": host})["fingerprint"]
-        print(f"The certificate of {host} is\n{shown}\nCompare: ldm-setup fingerprint, run there.")
+        own = call("show-fingerprint", {})["fingerprint"]
+        print(f"The certificate of {host} is\n{shown}\nand that of this machine\n{own}")
+        print("Compare both: ldm-setup fingerprint, run there and here.")
         if not interactive():
             print(f"To accept it: ldm-setup trust {host} --fingerprint {shown}", file=sys.stderr)
             return 1
@@ -71,6 +92,25 @@ def _trust(host: str, fingerprint: str) -> int:
             return 1
         fingerprint = shown
     call("trust-peer", {"host": host, "fingerprint": fingerprint})
+    return 0
+
+
+# -- the host goes down -------------------------------------------------------------------------
+
+
+def _stop_guests(timeout: int) -> int:
+    """Every guest is asked at once; ends when all are down, after *timeout* seconds by force."""
+
+    def held(progress: Document) -> None:
+        for name in progress.get("held", ()):
+            print(f"LDom {name} is left alone: a migration holds it", file=sys.stderr)
+
+    call("stop-guests", {"timeout": timeout}, progress=held)
+    return 0
+
+
+def _start_guests() -> int:
+    call("start-guests", {})
     return 0
 
 

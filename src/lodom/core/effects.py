@@ -181,6 +181,8 @@ class ShutDownGuest(Effect):
     """
 
     uuid: str
+    button: bool = False
+    """Press the power button of a guest whose agent does not answer."""
 
 
 @dataclass(frozen=True)

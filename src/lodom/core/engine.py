@@ -25,7 +25,7 @@ from lodom.core.commands.form import COMMANDS, Step
 from lodom.core.errors import Busy, InvalidValue, LodomError, StepFailed
 from lodom.core.fsm import Effect, Effects, Event
 from lodom.core.lifecycle import domain as life
-from lodom.core.lifecycle import reconf
+from lodom.core.lifecycle import halt, reconf
 from lodom.core.lifecycle.factory import first_inventory as first_inventory
 from lodom.core.migration import conduct, source, steps, target
 from lodom.core.migration.guard import refuse_while_migrating
@@ -227,6 +227,9 @@ class Engine:
         if kind == "stop":
             d = self.inventory.domains.get(key)
             return self._living(life.stop_timed_out(self.inventory, d)) if d else []
+        if kind == "halt":
+            d = self.inventory.domains.get(key)
+            return self._living(halt.timed_out(self.inventory, d)) if d else []
         event = steps.TIMEOUTS[kind]()
         if key in self.inventory.outgoing:
             return self._step_source(self.inventory.outgoing[key], event)

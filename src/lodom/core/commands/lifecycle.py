@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
-from lodom.core.commands.form import Step, command, guest
+from lodom.core import effects as do
+from lodom.core.commands.form import Step, command, guest, number
 from lodom.core.errors import InvalidValue
 from lodom.core.events import CommandGiven
 from lodom.core.lifecycle import domain as life
+from lodom.core.lifecycle import halt
 from lodom.core.model.domain import State
 from lodom.core.model.inventory import Inventory
 
@@ -44,6 +46,23 @@ def panic(inventory: Inventory, order: CommandGiven) -> Step:
     """Make a guest panic; it is started anew, as after any panic."""
     domain = guest(inventory, order)
     return Step(*life.panic(inventory, domain), waits=f"panic:{domain.uuid}")
+
+
+@command("stop-guests")
+def stop_guests(inventory: Inventory, order: CommandGiven) -> Step:
+    """The host goes down: stop all guests, and note which ran."""
+    inventory, effects, held = halt.stop_all(inventory, number(order, "timeout"))
+    told = (do.Report(order.request, {"held": held}),) if held else ()
+    if not effects:
+        return Step(inventory, (*told, do.Reply(order.request)))
+    return Step(inventory, (*told, *effects), waits=life.HALT)
+
+
+@command("start-guests")
+def start_guests(inventory: Inventory, order: CommandGiven) -> Step:
+    """Start what ``stop-guests`` stopped; does not wait for it."""
+    inventory, effects = halt.start_all(inventory)
+    return Step(inventory, (*effects, do.Reply(order.request)))
 
 
 def _one(inventory: Inventory, order: CommandGiven) -> CommandGiven:

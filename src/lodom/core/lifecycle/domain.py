@@ -23,6 +23,8 @@ from lodom.core.model.inventory import Inventory, Ownership
 
 STOP_S = 60.0
 """A guest that was asked to shut down has this long before the stop counts as failed."""
+HALT: Final = "halt"
+"""Key of those who wait until all guests are down because the host goes down."""
 MAX_DEATHS = 3
 """A domain whose process dies this often in a row without coming up stays down."""
 
@@ -117,8 +119,9 @@ def launch(inventory: Inventory, domain: Domain) -> After:
         platform=bound.platform or platform(inventory, domain),
     )
     domain = replace(
-        domain, state=State.STARTING, bindings=bound, runtime=None, agent=False, restart=False
-    )
+        domain, state=State.STARTING, bindings=bound, runtime=None, agent=False, restart=False,
+        halted=False,
+    )  # fmt: skip
     return inventory.with_domain(domain), (do.LaunchGuest(guest_spec(inventory, domain)),)
 
 
@@ -159,7 +162,7 @@ def unbind(inventory: Inventory, domain: Domain) -> After:
     """
     if domain.state is not State.BOUND:
         raise WrongState(name=domain.name, why=f"is {domain.state}, not bound")
-    domain = replace(domain, state=State.INACTIVE)
+    domain = replace(domain, state=State.INACTIVE, halted=False)
     inventory, scrubs = binding.take_back(inventory, domain)
     return inventory, (do.CloseConsole(domain.uuid), *scrubs)
 
@@ -238,7 +241,7 @@ def _not_running(inventory: Inventory, d: Domain, event: ev.GuestRunFailed) -> A
 
 
 def _refused(inventory: Inventory, d: Domain, event: ev.GuestRefused) -> After:
-    if event.what != "shutdown":
+    if event.what != "shutdown" or d.halted:  # then its time-out ends it
         return inventory, ()
     error = GuestUnable(what="Remote graceful shutdown", name=f"LDom {d.name}", reason=event.reason)
     timer = do.CancelTimer(f"stop:{d.uuid}")
@@ -305,8 +308,15 @@ def _stopped(inventory: Inventory, d: Domain, _: Event) -> After:
         inventory, d, state=State.BOUND, runtime=None, agent=False, running_since=0,
         storage_differs=False,
     )  # fmt: skip
-    timer = do.CancelTimer(f"stop:{d.uuid}")
-    return inventory, (timer, _settle(d, say=f"LDom {d.name} stopped"))
+    timers = (do.CancelTimer(f"stop:{d.uuid}"), do.CancelTimer(f"halt:{d.uuid}"))
+    settled = _settle(d, say=f"LDom {d.name} stopped")
+    return inventory, (*timers, settled, *_halt_settled(inventory, d))
+
+
+def _halt_settled(inventory: Inventory, d: Domain) -> Effects:
+    """The last guest that went down with the host."""
+    left = (x for x in inventory.domains.values() if x.halted and x.state is State.STOPPING)
+    return (do.Settle(HALT),) if d.halted and not any(left) else ()
 
 
 def died(inventory: Inventory, d: Domain, _: Event) -> After:

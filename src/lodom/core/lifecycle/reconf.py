@@ -16,6 +16,7 @@ from lodom.core.commands.form import Handler, Step, done
 from lodom.core.errors import Busy, WrongState
 from lodom.core.events import CommandGiven
 from lodom.core.lifecycle.factory import everything
+from lodom.core.lifecycle.halt import after_boot
 from lodom.core.model.domain import PRIMARY, Domain, State
 from lodom.core.model.inventory import Inventory
 from lodom.core.model.saved import Configuration, Mark, Reconfiguration
@@ -118,7 +119,7 @@ def booted(inventory: Inventory, boot: str) -> Inventory:
     inventory = inventory.put("marks", "boot", Mark(boot))
     if seen is None:
         return inventory
-    inventory = replace(inventory, dirty={})
+    inventory = after_boot(replace(inventory, dirty={}))
     selected = inventory.marks.get("next")
     # A hand-over in doubt holds strands and blocks: the choice then waits for another boot.
     if selected and not inventory.outgoing and not inventory.incoming:

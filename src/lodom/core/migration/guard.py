@@ -5,7 +5,7 @@ from lodom.core.events import CommandGiven
 from lodom.core.migration import source, target
 from lodom.core.model.inventory import Inventory
 
-ALWAYS = frozenset({"cancel-operation", "recover-domain", "trust-peer"})
+ALWAYS = frozenset({"cancel-operation", "recover-domain", "trust-peer", "stop-guests"})
 """Orders that no migration blocks."""
 
 SOURCE_BARS = (

@@ -125,6 +125,8 @@ class Domain:
     deaths: int = 0
     """Unexpected ends in a row without the guest coming up in between."""
     hostid: int = 0
+    halted: bool = False
+    """It ran when the guests were stopped because the host goes down (``lifecycle.halt``)."""
 
     @property
     def control(self) -> bool:
