@@ -84,8 +84,8 @@ class QemuDriver:
                 await self._run(effect)
             case do.AnnounceGuest(uuid):
                 await self._order(uuid, "announce-self", _ANNOUNCE)
-            case do.ShutDownGuest(uuid):
-                await self._shut_down(uuid)
+            case do.ShutDownGuest(uuid, button):
+                await self._shut_down(uuid, button=button)
             case do.PanicGuest(uuid):
                 await self._panic(uuid)
             case do.DestroyGuest(uuid):
@@ -182,11 +182,16 @@ class QemuDriver:
         else:
             self._post(ev.GuestRunFailed(uuid, reason, paused=state in ("paused", "prelaunch")))
 
-    async def _shut_down(self, uuid: str) -> None:
+    async def _shut_down(self, uuid: str, *, button: bool) -> None:
         try:
             guest = self._guest(uuid)
-            await guest.need_agent()
-            await guest.agent.shut_down()
+            try:
+                await guest.need_agent()
+                await guest.agent.shut_down()
+            except (AgentSilent, AgentRefused):
+                if not button:
+                    raise
+                await guest.execute("system_powerdown")
         except (AgentSilent, AgentRefused, qmp.NoAnswer, qmp.Refused, StepFailed) as e:
             self._post(ev.GuestRefused(uuid, "shutdown", str(e)))
 
