@@ -79,6 +79,28 @@ def test_set_vdisk_refuses_what_is_not_there_or_taken(a):
             a.ldm("set-vdisk", name=name, volume=volume, service="vds0", ldom="ldg1")
 
 
+def test_what_is_no_back_end_is_refused(a):
+    for backend in ("disk.img", "http://host/x", "../x"):
+        with pytest.raises(InvalidValue, match="absolute path"):
+            a.ldm("add-vdiskserverdevice", backend=backend, volume="v", service="vds0")
+    for number, backend in enumerate(("nbd://host/x", "nbd+unix:///x?socket=/s", "rbd:p/i")):
+        a.ldm("add-vdiskserverdevice", backend=backend, volume=f"v{number}", service="vds0")
+
+
+def test_a_read_only_volume_is_shared_and_stays_read_only_then(a):
+    vol2 = {"volume": "vol2", "service": "vds0"}
+    a.ldm("set-vdiskserverdevice", options=["ro"], **vol2)
+    a.ldm("add-domain", ldoms=["ldg2"])
+    for ldom in ("ldg1", "ldg2"):
+        a.ldm("add-vdisk", name="cd", ldom=ldom, **vol2)
+    with pytest.raises(InUse, match="cd@ldg1, cd@ldg2"):
+        a.ldm("set-vdiskserverdevice", options=[], **vol2)
+    with pytest.raises(InUse, match="cd@ldg1, cd@ldg2, to which it is attached"):
+        a.ldm("remove-vdiskserverdevice", **vol2)
+    a.ldm("remove-vdisk", name="cd", ldom="ldg2")
+    a.ldm("set-vdiskserverdevice", options=[], **vol2)
+
+
 # -- network ------------------------------------------------------------------------------------
 
 

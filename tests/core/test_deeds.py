@@ -22,7 +22,7 @@ class OtherStorage(World):
 
     def _backends(self, domain):
         return {
-            f"{d.volume}@{d.service}": BackendFacts("file", GIB, ("wwn:2",)) for d in domain.disks
+            f"{d.volume}@{d.service}": BackendFacts("file", GIB, ("naa.2",)) for d in domain.disks
         }
 
     def _reserve(self, migration, message):

@@ -3,6 +3,7 @@
 import os
 import struct
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,8 @@ def test_files_of_one_file_system_share_its_identity(raw, tmp_path):
 
 
 def test_a_url_is_left_to_the_hypervisor():
-    assert disks.probe("nbd://host/disk").kind == "url"
+    for backend in ("nbd://host/disk", "rbd:pool/image"):
+        assert disks.probe(backend).kind == "url"
 
 
 @pytest.mark.parametrize(
@@ -132,9 +134,91 @@ def test_a_qcow2_image_has_its_inner_size_and_names_what_it_refers_to(raw, tmp_p
     option = f"data_file={tmp_path / 'data'}"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", option, str(external), "1M")
     facts = disks.probe(str(plain))
-    assert (facts.format, facts.size, facts.refers_to) == ("qcow2", 64 * MIB, "")
-    assert disks.probe(str(child)).refers_to == str(raw)
-    assert disks.probe(str(external)).refers_to == "an external data file"
+    assert (facts.format, facts.size, facts.layers) == ("qcow2", 64 * MIB, ())
+    (base,) = disks.probe(str(child)).layers
+    assert (base.path, base.format, base.size) == (str(raw), "raw", MIB)
+    with pytest.raises(InvalidValue, match="in another file"):
+        disks.probe(str(external))
+    hidden = tmp_path / "cloud.img"
+    plain.rename(hidden)
+    assert (disks.probe(str(hidden)).format, disks.probe(str(hidden)).odd[:5]) == ("raw", "holds")
+
+
+@pytest.mark.live
+def test_a_chain_of_images_is_followed_to_its_end(raw, tmp_path):
+    images = [raw, *(tmp_path / f"{n}.qcow2" for n in range(3))]
+    for lower, upper in pairwise(images):
+        create = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", lower.name, "-F"]
+        run(*create, lower.suffix.replace(".img", ".raw")[1:], str(upper))
+    layers = disks.probe(str(images[-1])).layers
+    assert [(x.path, x.format) for x in layers] == [
+        (str(images[2]), "qcow2"), (str(images[1]), "qcow2"), (str(raw), "raw"),
+    ]  # fmt: skip
+    raw.unlink()
+    with pytest.raises(InvalidValue, match=f"backing file '{raw}': No such file"):
+        disks.probe(str(images[-1]))
+
+
+def image(path: Path, backing: str = "", form: str = "") -> Path:
+    """A qcow2 header of version 3, written by hand."""
+    name, kind = backing.encode(), form.encode()
+    extension = struct.pack(">II", 0xE2792ACA, len(kind)) + kind.ljust(8, b"\0") if form else b""
+    place = 1024 if backing else 0
+    head = struct.pack(">4sIQIIQ", b"QFI\xfb", 3, place, len(name), 16, MIB).ljust(100, b"\0")
+    path.write_bytes((head + struct.pack(">I", 104) + extension).ljust(1024, b"\0") + name)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("backing", "form", "why"),
+    [
+        ("top.qcow2", "qcow2", "more than 16 images deep"),
+        ("nbd://host/x", "raw", "must lie on a file"),
+        ('json:{"driver":"null-co"}', "raw", "must lie on a file"),
+        ("base.img", "", "does not say that it is raw or qcow2"),
+        ("base.img", "vmdk", "does not say that it is raw or qcow2"),
+        ("base.img", "qcow2", "should be qcow2, and is not"),
+        ("none.img", "raw", "No such file"),
+    ],
+)
+def test_a_chain_that_no_guest_may_have(tmp_path, backing, form, why):
+    (tmp_path / "base.img").write_bytes(bytes(MIB))
+    with pytest.raises(InvalidValue, match=why):
+        disks.probe(str(image(tmp_path / "top.qcow2", backing, form)))
+
+
+def test_the_written_header_is_one(tmp_path):
+    assert disks.probe(str(image(tmp_path / "top.qcow2"))).size == MIB
+    (base,) = disks.probe(str(image(tmp_path / "up.qcow2", "top.qcow2", "qcow2"))).layers
+    assert (base.path, base.format) == (str(tmp_path / "top.qcow2"), "qcow2")
+
+
+def test_who_has_a_file_open_is_named(raw):
+    with raw.open("rb"):
+        names = disks.openers(disks.probe(str(raw)))
+    assert [n for n in names if n.endswith(f"(process {os.getpid()})")]
+    assert disks.openers(disks.probe(str(raw))) == []
+
+
+def test_sizes_are_looked_up_without_opening(raw):
+    assert (disks.size(str(raw)), disks.size("/nonexistent")) == (MIB, 0)
+
+
+HOLDERS = {
+    "holders/dm-1/dm/uuid": "LVM-abc", "holders/dm-1/dm/name": "vg-data",
+    "holders/dm-2/dm/uuid": "mpath-3600", "holders/dm-2/dm/name": "mpatha",
+    "holders/dm-3/dm/uuid": "CRYPT-LUKS2-1", "holders/dm-3/dm/name": "secret",
+    "holders/md0/dev": "9:0",
+}  # fmt: skip
+
+
+def test_who_holds_a_device_is_named(tmp_path):
+    """Recorded trees: LVM, multipath, encryption, RAID."""
+    sysfs(tmp_path, HOLDERS)
+    assert [disks._holder(h) for h in sorted((tmp_path / "holders").iterdir())] == [
+        "LVM volume vg-data (dm-1)", "multipath device mpatha (dm-2)",
+        "encrypted device secret (dm-3)", "md0",
+    ]  # fmt: skip
 
 
 @pytest.fixture

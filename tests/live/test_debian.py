@@ -14,8 +14,8 @@ from time import monotonic
 import pytest
 from conftest import ROOT
 from machines import World, eventually
+from terminal import Console
 
-from console import Console
 from lodom.lab.watch import Probe
 
 pytestmark = [pytest.mark.live, pytest.mark.long]

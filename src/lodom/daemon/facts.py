@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from lodom.core.errors import LodomError
 from lodom.core.model.domain import Domain, State
 from lodom.core.model.inventory import Inventory
 from lodom.core.rules.case import AgentFacts, BackendFacts, DomainFacts, FileFacts
+from lodom.daemon.backends import probe, taken
 from lodom.drivers.qemu.driver import QemuDriver
-from lodom.host import disks
+from lodom.host import disks, qcow2
 
 BOOT_FILES = (("kernel", "boot-kernel"), ("initrd", "boot-initrd"))
 
@@ -31,24 +33,43 @@ async def exported(
     """
     wanted = {f"{d.volume}@{d.service}": (d.service, d.volume) for d in facts.disks}
     found = await _probed(inventory, wanted)
-    return {name: replace(b, handshake=name in same) for name, b in found.items()}
+    proved = set(same)
+    return {name: _shaken(name, b, proved) for name, b in found.items()}
 
 
-def files(inventory: Inventory, uuid: str) -> dict[str, str]:
-    """Back ends of the domain's disks that are paths of this host, by ``volume@service``."""
+def _shaken(name: str, seen: BackendFacts, same: set[str]) -> BackendFacts:
+    """*seen* with the handshakes of its images."""
+    layers = (
+        replace(layer, handshake=_layer(name, n) in same) for n, layer in enumerate(seen.layers, 1)
+    )
+    return replace(seen, handshake=name in same, layers=tuple(layers))
+
+
+def _layer(name: str, number: int) -> str:
+    """What two machines call an image below a volume; no name of theirs has a slash."""
+    return f"{name}/{number}" if number else name
+
+
+async def files(inventory: Inventory, uuid: str) -> dict[str, str]:
+    """Files and devices behind the domain's disks, by ``volume@service`` and number of image."""
     disks_of = inventory.domains[uuid].constraints.vdisks
-    return paths(inventory, [f"{d.volume}@{d.server}" for d in disks_of])
+    return await paths(inventory, [f"{d.volume}@{d.server}" for d in disks_of])
 
 
-def paths(inventory: Inventory, volumes: Iterable[str]) -> dict[str, str]:
-    """The back ends of volumes, given as ``volume@service``; those that are no path left out."""
+async def paths(inventory: Inventory, names: Iterable[str]) -> dict[str, str]:
+    """Files and devices behind volumes, each with all images below, by their names.
+
+    *names* is what ``files`` named on another machine; what is no file here is left out.
+    """
     found = {}
-    for name in volumes:
-        volume, _, service = name.partition("@")
+    for whole in {name.partition("/")[0] for name in names}:
+        volume, _, service = whole.partition("@")
         server = inventory.vds.get(service)
         row = server.volume(volume) if server else None
-        if row and row.backend.startswith("/"):
-            found[name] = row.backend
+        if row and not disks.is_url(row.backend):
+            with suppress(LodomError):
+                chain = await asyncio.to_thread(qcow2.chain, row.backend)
+                found.update({_layer(whole, n): path for n, (path, _) in enumerate(chain)})
     return found
 
 
@@ -60,21 +81,28 @@ async def _probed(
         server = inventory.vds.get(service)
         row = server.volume(volume) if server else None
         if row:
-            found[name] = await asyncio.to_thread(_backend, row.backend)
+            found[name] = await _backend(row.backend)
     return found
 
 
-def _backend(path: str) -> BackendFacts:
+async def _backend(path: str) -> BackendFacts:
     try:
-        seen = disks.probe(path)
+        seen = await probe(path)
     except LodomError as error:
         return BackendFacts(problem=str(error))
+    if why := taken(seen):
+        return BackendFacts(problem=f"{path} {why}")
+    return _fact(seen)
+
+
+def _fact(seen: disks.BackendFacts) -> BackendFacts:
     return BackendFacts(
         kind=seen.kind,
         size=seen.size,
         ids=seen.ids,
-        file_system=seen.filesystem,
+        file_system=seen.filesystem or seen.volume,
         direct=seen.direct,
+        layers=tuple(_fact(layer) for layer in seen.layers),
     )
 
 

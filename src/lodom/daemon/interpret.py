@@ -12,8 +12,9 @@ from lodom.core import events as ev
 from lodom.core.errors import LodomError, StepFailed
 from lodom.core.fsm import Effect, Event
 from lodom.core.migration.orders import CheckTarget
-from lodom.core.model.guest import GuestNic
+from lodom.core.model.guest import GuestNic, GuestSpec
 from lodom.core.model.host import Machine, Region
+from lodom.daemon import backends
 from lodom.daemon.peers import Peers
 from lodom.drivers.qemu.driver import QemuDriver
 from lodom.host import disks, net
@@ -116,6 +117,9 @@ class Interpreter:
         if effect.incoming:
             secret = self._peers.secret(effect.incoming.migration)
             effect = replace(effect, incoming=replace(effect.incoming, secret=secret))
+        elif why := await self._taken(effect.spec):
+            self._post(ev.GuestLaunchFailed(effect.spec.uuid, effect.home, why))
+            return
         await self._driver.perform(effect)
         await self._consoles.attach(effect.spec.uuid)
 
@@ -152,21 +156,26 @@ class Interpreter:
         problems = []
         for volume, backend, read_only in e.backends:
             try:
-                facts = await asyncio.to_thread(disks.probe, backend)
+                facts = await backends.probe(backend)
             except LodomError as error:
                 problems.append((volume, str(error)))
                 continue
-            if why := unusable(facts, read_only=read_only):
+            if why := await backends.unusable(facts, read_only=read_only):
                 problems.append((volume, f"{backend} {why}"))
         self._post(ev.BackendsChecked(e.uuid, tuple(problems)))
 
+    async def _taken(self, spec: GuestSpec) -> str:
+        """Why a disk cannot be used any more, since the domain was bound: mounted, for one.
 
-def unusable(facts: disks.BackendFacts, *, read_only: bool) -> str:
-    """Why a back end cannot be used now; empty if it can."""
-    if facts.users:
-        return f"is in use by {', '.join(facts.users)}"
-    if facts.lock.written and not read_only:
-        return "is in use by another hypervisor process"
-    if not facts.writable and not read_only and facts.kind != "url":
-        return "is not writable; export it with options=ro"
-    return ""
+        QEMU's own lock sees to other hypervisors.
+        """
+        for disk in spec.disks:
+            if disks.is_url(disk.backend):
+                continue
+            try:
+                facts = await backends.probe(disk.backend)
+            except LodomError as error:
+                return str(error)
+            if why := backends.taken(facts):
+                return f"{disk.backend} {why}"
+        return ""

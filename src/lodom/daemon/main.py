@@ -28,6 +28,7 @@ from lodom.core.migration.ownership import may_run
 from lodom.core.model.host import Machine, Region
 from lodom.core.model.inventory import Inventory, Ownership, changes
 from lodom.daemon import config, ids
+from lodom.daemon.backends import Sizes
 from lodom.daemon.config import Config
 from lodom.daemon.groups import GuestGroups
 from lodom.daemon.interpret import Host, Interpreter
@@ -116,6 +117,7 @@ class _Daemon:
         loads: Loads,
         trust: Trust,
     ) -> None:
+        self._sizes = Sizes(lambda: loop.engine.inventory, driver.grow)
         self._trust = trust
         self._loop, self._driver, self._host = loop, driver, host
         self._peers, self._peer_server, self._api = peers, peer_server, api
@@ -139,6 +141,7 @@ class _Daemon:
             tasks.create_task(self._loop.run(found, heard))
             tasks.create_task(self._loads.run())
             await self._loop.recovered.wait()
+            tasks.create_task(self._sizes.run())
             await self._peer_server.start()
             await self._api.start()
             _log.info("ready", machine=self._loop.engine.inventory.machine.name)

@@ -38,7 +38,7 @@ MEMORY_RULES = frozenset({"R12", "R13", "R15", "R16", "R17", "R18"})
 
 
 class _Locks(msgspec.Struct):
-    """Body of ``locks``: which volumes show the lock of this migration?"""
+    """Body of ``locks``: which volumes, and images below, show the lock of this migration?"""
 
     migration: str
     volumes: tuple[str, ...]
@@ -188,7 +188,7 @@ class Peers:
 
     async def _handshake(self, migration: str, uuid: str, host: str, port: int) -> tuple[str, ...]:
         """Volumes that both machines see as the same: our lock is seen there, then seen to go."""
-        paths = facts.files(self._inventory(), uuid)
+        paths = await facts.files(self._inventory(), uuid)
         held = {}
         for volume, path in paths.items():
             with suppress(OSError):
@@ -288,7 +288,7 @@ class Peers:
     async def _locks(self, asked: "_Locks") -> dict[str, Any]:
         """Which of the volumes show the source's lock here."""
         found: dict[str, bool] = {}
-        for volume, path in facts.paths(self._inventory(), asked.volumes).items():
+        for volume, path in (await facts.paths(self._inventory(), asked.volumes)).items():
             with suppress(OSError):
                 found[volume] = await asyncio.to_thread(locks.see_handshake, path, asked.migration)
         return found

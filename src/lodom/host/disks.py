@@ -9,17 +9,15 @@ import mmap
 import os
 import re
 import stat
-import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lodom.core.errors import InvalidValue
+from lodom.host import qcow2
 from lodom.host.locks import ImageLock, image_lock
 
-_QCOW2 = b"QFI\xfb"
-_EXTERNAL_DATA = 1 << 2
 _GETFSUUID = 0x80111500  # FS_IOC_GETFSUUID, Linux 6.9
 _SYS = Path("/sys/dev/block")
 
@@ -34,10 +32,11 @@ class BackendFacts:
     size: int = 0
     """Bytes that the guest sees."""
     format: str = ""
-    """``raw`` or ``qcow2``.  Looked at when a volume is added, and kept: a guest can write what
-    looks like a qcow2 header to a raw disk."""
-    refers_to: str = ""
-    """Another file that a qcow2 image reads (backing or data file); must be empty for a guest."""
+    """How a guest gets it, ``raw`` or ``qcow2``: by its name, or by what the image above says."""
+    odd: str = ""
+    """Why its content and that format do not agree."""
+    layers: tuple["BackendFacts", ...] = ()
+    """The images below a qcow2 image, nearest first."""
     ids: tuple[str, ...] = ()
     """World-wide names, for instance ``naa.5000…``: one in common proves the same storage."""
     filesystem: str = ""
@@ -62,20 +61,31 @@ def probe(path: str) -> BackendFacts:
     Raises:
         InvalidValue: it does not exist, cannot be opened, or is neither file nor block device.
     """
-    if re.match(r"[a-z][a-z0-9+]*://", path):
+    if is_url(path):
         return BackendFacts(path=path, kind="url")
+    (_, named), *lower = qcow2.chain(path)
+    layers = tuple(_probe(*layer, what="backing file") for layer in lower)
+    return replace(_probe(path, named), layers=layers)
+
+
+def is_url(backend: str) -> bool:
+    """The hypervisor opens it by itself; everything else is a path."""
+    return bool(re.match(r"[a-z][a-z0-9+]*:", backend))
+
+
+def _probe(path: str, is_qcow2: bool, what: str = "backend") -> BackendFacts:
     try:
         mode = os.stat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):  # opening others can have effects
-            raise InvalidValue(what="backend", value=path, why="neither a file nor a block device")
+            raise InvalidValue(what=what, value=path, why="neither a file nor a block device")
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as refused:
         why = getattr(refused, "strerror", None) or str(refused)
-        raise InvalidValue(what="backend", value=path, why=why) from refused
+        raise InvalidValue(what=what, value=path, why=why) from refused
     try:
-        return _facts(path, fd, os.fstat(fd))
+        return _with_format(_facts(path, fd, os.fstat(fd)), fd, is_qcow2=is_qcow2)
     except OSError as refused:
-        raise InvalidValue(what="backend", value=path, why=str(refused.strerror)) from refused
+        raise InvalidValue(what=what, value=path, why=str(refused.strerror)) from refused
     finally:
         os.close(fd)
 
@@ -85,7 +95,6 @@ def _facts(path: str, fd: int, status: os.stat_result) -> BackendFacts:
         path=path,
         kind="block",
         size=os.lseek(fd, 0, os.SEEK_END),
-        format="raw",
         inode=status.st_ino,
         lock=_lock(fd),
         direct=_direct(path),
@@ -108,25 +117,27 @@ def _facts(path: str, fd: int, status: os.stat_result) -> BackendFacts:
             filesystem=_filesystem(fd, status.st_dev),
             users=tuple(_loops(path)),
         )
-    return _with_format(facts, os.pread(fd, 104, 0), fd)
+    return facts
 
 
-# -- format -------------------------------------------------------------------------------------
+def _with_format(facts: BackendFacts, fd: int, *, is_qcow2: bool) -> BackendFacts:
+    seen = qcow2.header(fd)
+    if is_qcow2 and seen:
+        return replace(facts, format="qcow2", size=seen.size)
+    odd = "holds a qcow2 image; name it .qcow2, or convert it to raw" if seen else ""
+    return replace(facts, format="raw", odd=odd)
 
 
-def _with_format(facts: BackendFacts, header: bytes, fd: int) -> BackendFacts:
-    """QEMU docs/interop/qcow2: all numbers big endian."""
-    if len(header) < 72 or header[:4] != _QCOW2:
-        return facts
-    version, backing, length = struct.unpack_from(">IQI", header, 4)
-    (size,) = struct.unpack_from(">Q", header, 24)
-    (features,) = struct.unpack_from(">Q", header, 72) if len(header) >= 80 else (0,)
-    refers_to = ""
-    if backing:
-        refers_to = os.pread(fd, min(length, 1023), backing).decode("utf-8", "replace")
-    elif version >= 3 and features & _EXTERNAL_DATA:
-        refers_to = "an external data file"
-    return replace(facts, format="qcow2", size=size, refers_to=refers_to)
+def size(path: str) -> int:
+    """Bytes of a raw back end, looked up without opening it; 0 if it cannot be known."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0
+    if not stat.S_ISBLK(status.st_mode):
+        return status.st_size
+    sectors = _text(_sys_block(status.st_rdev) / "size")
+    return int(sectors) * 512 if sectors.isdigit() else 0
 
 
 # -- identity -----------------------------------------------------------------------------------
@@ -198,7 +209,7 @@ def _block_users(path: str, device: int) -> Iterator[str]:
     parts = [block, *(p.parent for p in block.resolve().glob("*/partition"))]
     numbers = {_text(p / "dev") for p in parts}
     found = [*_mounts(numbers), *_swaps(numbers)]
-    found += [f"held by {h.name}" for p in parts for h in sorted((p / "holders").glob("*"))]
+    found += [f"held by {_holder(h)}" for p in parts for h in sorted((p / "holders").glob("*"))]
     if not found:
         try:
             os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
@@ -206,6 +217,35 @@ def _block_users(path: str, device: int) -> Iterator[str]:
             if refused.errno == errno.EBUSY:
                 found.append("claimed by the kernel")
     yield from found
+
+
+def _holder(holder: Path) -> str:
+    """``md0``; of device-mapper what it is: ``LVM volume vg-data (dm-3)``."""
+    kind = _text(holder / "dm/uuid").partition("-")[0]
+    known = {"LVM": "LVM volume", "mpath": "multipath device", "CRYPT": "encrypted device"}
+    if not (name := _text(holder / "dm/name")):
+        return holder.name
+    return f"{known.get(kind, 'device')} {name} ({holder.name})"
+
+
+def openers(facts: BackendFacts) -> list[str]:
+    """Processes of this machine that have the back end open: ``lodom-ldg1 (process 77)``."""
+    found = []
+    for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda p: int(p.name)):
+        with suppress(OSError):
+            if any(_is(fd, facts) for fd in (folder / "fd").iterdir()):
+                found.append(f"{_text(folder / 'comm')} (process {folder.name})")
+    return found
+
+
+def _is(fd: Path, facts: BackendFacts) -> bool:
+    try:
+        status = fd.stat()
+    except OSError:
+        return False
+    if facts.kind == "block":
+        return stat.S_ISBLK(status.st_mode) and status.st_rdev == facts.device
+    return (status.st_dev, status.st_ino) == (facts.device, facts.inode)
 
 
 def _mounts(numbers: set[str]) -> Iterator[str]:

@@ -33,7 +33,9 @@ def estate() -> tuple[Inventory, ...]:
         host.ldm("add-vconscon", low=5000, high=5100, name=operators.VCC, ldom="primary")
         host.ldm("add-vswitch", name=operators.VSW, ldom="primary")
         for volume in ("vol0", "vol1", "vol2"):
-            host.ldm("add-vdiskserverdevice", backend=volume, volume=volume, service=operators.VDS)
+            host.ldm(
+                "add-vdiskserverdevice", backend=f"/{volume}", volume=volume, service=operators.VDS
+            )
         name = f"ldg{number}"
         host.ldm("add-domain", ldoms=[name])
         host.ldm("set-vcpu", number=1 + number, ldom=name)

@@ -87,7 +87,7 @@ VERBS: Mapping[str, tuple[int, Draw]] = {
             {
                 "service": _of("vds1", VDS),
                 "volume": _vol,
-                "backend": _vol,
+                "backend": _of(*(f"/{v}" for v in _vols)),
                 "force": _of(False, True),
             }
         ),

@@ -215,7 +215,7 @@ class World:
         inventory = host.engine.inventory
         domain = inventory.domains[uuid]
         backends = {
-            f"{d.volume}@{d.server}": BackendFacts("file", GIB, ("wwn:1",))
+            f"{d.volume}@{d.server}": BackendFacts("file", GIB, ("naa.1",))
             for d in domain.constraints.vdisks
         }
         agent = AgentFacts(domain.agent, domain.agent, domain.agent)

@@ -23,7 +23,7 @@ from lodom.core.rules.case import (
 from lodom.core.rules.catalogue import judge
 from lodom.core.units import GIB, MIB
 
-LUN = BackendFacts("block", 10 * GIB, ("wwn:naa.6001",))
+LUN = BackendFacts("block", 10 * GIB, ("naa.6001",))
 VMLINUZ = FileFacts("kernel", "/boot/vmlinuz", "sha256:aa")
 HYPERVISOR = Hypervisor(
     version="10.0.2",

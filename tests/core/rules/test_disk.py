@@ -6,7 +6,7 @@ from lodom.core.rules.case import BackendFacts
 from rules import clean
 from rules.clean import CLEAN, LUN, brief, disk, ids, target, volume
 
-OTHER = replace(LUN, ids=("wwn:naa.6002",))
+OTHER = replace(LUN, ids=("naa.6002",))
 
 
 def test_r25_no_such_server():
@@ -37,6 +37,10 @@ def test_r26_used_there():
     ]
 
 
+def test_r26_any_number_may_read():
+    assert ids(volume(disk(options=("ro",)), options=("ro",), user="ldg7")) == []
+
+
 def test_r26_cannot_be_opened():
     assert brief(volume(backend=BackendFacts(problem="no such file"))) == [
         (
@@ -53,7 +57,7 @@ def test_r27_other_storage():
             "R27",
             "blocker",
             "vol0@primary-vds0 of disk vdisk0 is other storage on beta: "
-            "the identities differ: wwn:naa.6001 and wwn:naa.6002",
+            "the identities differ: naa.6001 and naa.6002",
         )
     ]
 
@@ -69,7 +73,7 @@ def test_r28_force_names_what_is_overwritten():
             "R28",
             "warning",
             "LDom ldg-src will read AND OVERWRITE vol0@primary-vds0 of beta as its boot disk "
-            "vdisk0, which is other storage: the identities differ: wwn:naa.6001 and wwn:naa.6002",
+            "vdisk0, which is other storage: the identities differ: naa.6001 and naa.6002",
         )
     ]
     assert ids(replace(CLEAN, force=True)) == []

@@ -41,6 +41,28 @@ def test_back_ends_that_are_no_files(tmp_path):
         images.inspect(GuestDisk("d", 0, str(tmp_path / "none")))
 
 
+@pytest.mark.parametrize(
+    ("backend", "node"),
+    [
+        ("rbd:pool/image", {"pool": "pool", "image": "image"}),
+        (
+            "rbd:p/i@snap:id=lodom:conf=/etc/ceph/x.conf",
+            {"pool": "p", "image": "i", "snapshot": "snap", "user": "lodom",
+             "conf": "/etc/ceph/x.conf"},
+        ),
+    ],
+)  # fmt: skip
+def test_rbd_images(backend, node):
+    found = images.inspect(GuestDisk("d", 0, backend))
+    assert (found.protocol, found.format, found.direct) == ({"driver": "rbd", **node}, "raw", True)
+
+
+@pytest.mark.parametrize("backend", ["rbd:image", "rbd:p/i:key=secret", "rbd:p/i:id=", "rbd:/i"])
+def test_what_is_no_rbd_image(backend):
+    with pytest.raises(NotSupported, match="rbd:POOL/IMAGE"):
+        images.inspect(GuestDisk("d", 0, backend))
+
+
 def test_a_guest_keeps_its_user_unless_taken():
     users = range(100, 103)
     first = launch.user_for("uuid", users, ())

@@ -51,7 +51,7 @@ def _put(inventory: Inventory, domain: Domain, **changed: object) -> Inventory:
 
 @command("add-vdisk")
 def add_vdisk(inventory: Inventory, order: CommandGiven) -> Step:
-    """Give a domain a disk on a volume that no other disk uses."""
+    """Give a domain a disk on a volume that no other disk uses, or that nobody can write to."""
     domain = _idle(guest(inventory, order))
     name, volume = order.arguments["name"], order.arguments["volume"]
     service = order.arguments["service"]
@@ -87,8 +87,10 @@ def set_vdisk(inventory: Inventory, order: CommandGiven) -> Step:
 
 def _free_volume(inventory: Inventory, volume: str, service: str) -> None:
     vds = server(inventory, service)
-    if vds.volume(volume) is None:
+    if (found := vds.volume(volume)) is None:
         raise ObjectUnknown(what="Volume", name=volume, where=f' in vds "{vds.name}"')
+    if found.read_only:
+        return
     for other in inventory.sorted_domains():
         for disk in other.constraints.vdisks:
             if (disk.server, disk.volume) == (vds.name, volume):

@@ -1,5 +1,6 @@
 """Virtual I/O services: disk servers and their volumes, switches, console concentrators."""
 
+import re
 from dataclasses import replace
 
 from lodom.core.alloc import ports
@@ -84,6 +85,8 @@ def add_vdsdev(inventory: Inventory, order: CommandGiven) -> Step:
     options = tuple(order.arguments.get("options") or ())
     if "slice" in options:
         raise NotSupported(what="options=slice", why="Linux guests see whole disks")
+    if not backend.startswith("/") and not re.match(r"(nbd|nbd\+unix|rbd):", backend):
+        raise InvalidValue(what="backend", value=backend, why="give an absolute path, nbd: or rbd:")
     mpgroup = order.arguments.get("mpgroup") or ""
     for other in inventory.vds.values():
         for volume in other.volumes:
@@ -98,12 +101,19 @@ def add_vdsdev(inventory: Inventory, order: CommandGiven) -> Step:
 
 @command("set-vdiskserverdevice")
 def set_vdsdev(inventory: Inventory, order: CommandGiven) -> Step:
-    """Change options and multipath group of a volume that no bound domain uses."""
+    """Change options and multipath group of a volume that no bound domain uses.
+
+    One that several disks share stays read-only.
+    """
     vds, volume = _volume(inventory, order)
     if user := _bound_user(inventory, vds.name, volume.name):
         raise InUse(what="Volume", name=volume.name, user=user)
     if "options" in order.arguments:
+        shared = volume.read_only
         volume = replace(volume, options=tuple(order.arguments["options"] or ()))
+        disks = _disks_on(inventory, vds.name, volume.name)
+        if shared and not volume.read_only and len(disks) > 1:
+            raise InUse(what="Volume", name=volume.name, user=", ".join(disks))
     if "mpgroup" in order.arguments:
         volume = replace(volume, mpgroup=order.arguments["mpgroup"] or "")
     volumes = tuple(volume if v.name == volume.name else v for v in vds.volumes)
@@ -114,11 +124,9 @@ def set_vdsdev(inventory: Inventory, order: CommandGiven) -> Step:
 def remove_vdsdev(inventory: Inventory, order: CommandGiven) -> Step:
     """Stop exporting a volume that no disk uses."""
     vds, volume = _volume(inventory, order)
-    for domain in inventory.sorted_domains():
-        for disk in domain.constraints.vdisks:
-            if (disk.server, disk.volume) == (vds.name, volume.name):
-                user = f"{disk.name}@{domain.name}, to which it is attached"
-                raise InUse(what="Volume", name=volume.name, user=user)
+    if disks := _disks_on(inventory, vds.name, volume.name):
+        user = f"{', '.join(disks)}, to which it is attached"
+        raise InUse(what="Volume", name=volume.name, user=user)
     volumes = tuple(v for v in vds.volumes if v.name != volume.name)
     return done(inventory.put("vds", vds.name, replace(vds, volumes=volumes)), order)
 
@@ -130,6 +138,15 @@ def _volume(inventory: Inventory, order: CommandGiven) -> tuple[DiskServer, Volu
         name = order.arguments["volume"]
         raise ObjectUnknown(what="Volume", name=name, where=f' in vds "{vds.name}"')
     return vds, volume
+
+
+def _disks_on(inventory: Inventory, vds: str, volume: str) -> list[str]:
+    return [
+        f"{disk.name}@{domain.name}"
+        for domain in inventory.sorted_domains()
+        for disk in domain.constraints.vdisks
+        if (disk.server, disk.volume) == (vds, volume)
+    ]
 
 
 def _bound_user(inventory: Inventory, vds: str, volume: str) -> str:

@@ -19,15 +19,17 @@ class BackendFacts:
     """``file``, ``block`` or ``url``."""
     size: int = 0
     ids: tuple[str, ...] = ()
-    """Identities as ``kind:value``: ``wwn:…``, ``vpd:…`` (VPD 0x83), ``nvme:…``."""
+    """Identities, the kind first: ``naa.…``, ``eui.…`` (SCSI, NVMe), ``uuid.…`` (NVMe)."""
     file_system: str = ""
-    """Identity of the file system that holds a file."""
+    """Identity of the file system that holds a file, or of a logical volume."""
     direct: bool = True
     """Opened past the host's page cache."""
     problem: str = ""
     """Why it cannot be used."""
     handshake: bool = False
     """On the target: the source's lock was seen, and seen to go."""
+    layers: tuple["BackendFacts", ...] = ()
+    """The images below a qcow2 image, nearest first."""
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def volume_unavailable(case: Case) -> Iterator[Found]:
 
     Why:
         The guest's disk is opened on the target under the same volume name of the same server.
+        Any number of domains may have a volume that is exported with options=ro.
 
     Remedy:
         On the target: ldm add-vdsdev BACKEND VOLUME@SERVICE, with the back end that leads to the
@@ -82,7 +83,7 @@ def volume_unavailable(case: Case) -> Iterator[Found]:
                 volume=name,
                 disk=disk.name,
             )
-        elif volume.user:
+        elif volume.user and "ro" not in volume.options:
             yield found(
                 f"Volume {name} of disk {disk.name} is used by LDom {volume.user} on {target}",
                 remedy=f"On {target}: remove the disk from LDom {volume.user}, or export the right "

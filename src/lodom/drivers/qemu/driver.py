@@ -28,6 +28,7 @@ from lodom.drivers.qemu.settings import Settings
 
 _log = structlog.get_logger()
 _QUIT_S = 5.0
+_SECTOR = 512
 _ANNOUNCE = {"initial": 50, "max": 550, "rounds": 5, "step": 100}
 _NO_GUEST = "the domain has no process"
 
@@ -229,6 +230,29 @@ class QemuDriver:
         if guest is None:
             raise StepFailed(what="Asking the hypervisor", reason=_NO_GUEST)
         return guest
+
+    async def grow(self, uuid: str, index: int, size: int) -> bool:
+        """Tell the guest that its raw disk *index* has *size* bytes now; False if it knows.
+
+        Never makes it smaller.
+
+        Raises:
+            StepFailed: it cannot be told.
+        """
+        guest, node = self._guest(uuid), f"disk{index}"
+        try:
+            nodes = await guest.execute("query-named-block-nodes", {"flat": True})
+            found = next((n for n in nodes if n.get("node-name") == node), None)
+            if found is None or found["drv"] != "raw" or found["image"]["virtual-size"] >= size:
+                return False
+            # A size that is no multiple of a sector would write to the end of a file.
+            order = {"node-name": node, "size": size // _SECTOR * _SECTOR}
+            if order["size"] > found["image"]["virtual-size"]:
+                await guest.execute("block_resize", order)
+                return True
+        except (qmp.NoAnswer, qmp.Refused) as e:
+            raise StepFailed(what=f"Resizing {node}", reason=str(e)) from e
+        return False
 
     # -- copies ------------------------------------------------------------------------------
 

@@ -1,0 +1,104 @@
+"""Back ends of volumes: files and devices by ``host.disks``, others by the hypervisor's tools.
+
+Also the watch on their sizes: a volume that has grown grows for the guest that runs on it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from lodom.core.errors import LodomError
+from lodom.core.lifecycle.spec import guest_disks
+from lodom.core.model.domain import State
+from lodom.core.model.inventory import Inventory
+from lodom.drivers.qemu import images
+from lodom.host import disks
+
+_log = structlog.get_logger()
+EVERY_S = 5.0
+"""How soon a running guest sees that a volume has grown."""
+
+Grow = Callable[[str, int, int], Awaitable[bool]]
+
+
+async def probe(backend: str) -> disks.BackendFacts:
+    """The facts of a back end.
+
+    Raises:
+        LodomError: it cannot be opened.
+    """
+    if not disks.is_url(backend):
+        return await asyncio.to_thread(disks.probe, backend)
+    size = await images.network_size(backend)
+    return disks.BackendFacts(path=backend, kind="url", size=size, direct=True)
+
+
+async def unusable(facts: disks.BackendFacts, *, read_only: bool) -> str:
+    """Why a back end cannot be used now; empty if it can."""
+    if why := taken(facts):
+        return why
+    for image, writes in ((facts, not read_only), *((layer, False) for layer in facts.layers)):
+        lock = image.lock
+        if lock.written if image is not facts else writes and (lock.written or lock.exclusive):
+            users = await asyncio.to_thread(disks.openers, image)
+            return _of(facts, image, f"is in use by {', '.join(users) or 'another machine'}")
+    if not facts.writable and not read_only and facts.kind != "url":
+        return "is not writable; export it with options=ro"
+    return facts.odd
+
+
+def taken(facts: disks.BackendFacts) -> str:
+    """Who of this host, hypervisors apart, has the back end or an image below; empty: nobody."""
+    for image in (facts, *facts.layers):
+        if image.users:
+            return _of(facts, image, f"is in use by this host: {', '.join(image.users)}")
+    return ""
+
+
+def _of(top: disks.BackendFacts, image: disks.BackendFacts, words: str) -> str:
+    return words if image is top else f"lies on {image.path}, which {words}"
+
+
+class Sizes:
+    """Tells running guests when a raw volume of theirs has grown.
+
+    A volume that has shrunk is left alone: what the guest has there is lost, whoever tells it.
+    """
+
+    def __init__(self, inventory: Callable[[], Inventory], grow: Grow) -> None:
+        self._inventory = inventory
+        self._grow = grow
+        self._told: dict[tuple[str, int], tuple[str, int]] = {}
+
+    async def run(self) -> None:
+        """Look every ``EVERY_S`` until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(EVERY_S)
+
+    async def look(self) -> None:
+        """Compare once; a domain that moves is looked at when it has arrived."""
+        inventory = self._inventory()
+        told = {}
+        for domain in inventory.sorted_domains():
+            if domain.control or domain.state is not State.ACTIVE or domain.migration:
+                continue
+            for disk in guest_disks(inventory, domain):
+                if disks.is_url(disk.backend):
+                    continue
+                size = await asyncio.to_thread(disks.size, disk.backend)
+                key, seen = (domain.uuid, disk.index), (disk.backend, size)
+                if self._told.get(key) == seen or await self._try(domain.name, key, seen):
+                    told[key] = seen
+        self._told = told
+
+    async def _try(self, name: str, key: tuple[str, int], seen: tuple[str, int]) -> bool:
+        (uuid, index), (backend, size) = key, seen
+        try:
+            if await self._grow(uuid, index, size):
+                _log.info("a volume has grown", domain=name, backend=backend, size=size)
+        except LodomError as error:
+            _log.warning("a guest cannot be told a size", domain=name, reason=str(error))
+            return False
+        return True
