@@ -279,6 +279,7 @@ _setup_remove() {
             _setup_fail "nothing was removed: $extra came later and needs some of these packages"
     fi
     _setup_consent
+    [ ! -e /run/lodom-lab/demo ] || .venv/bin/ldm-lab down
     # e2fsprogs counts as essential, yet was not there before; nothing else goes, see above.
     [ ${#packages[@]} -eq 0 ] || _setup_apt purge --yes --allow-remove-essential "${packages[@]}" ||
         _setup_fail "apt-get could not remove the packages; $SETUP_REASON"

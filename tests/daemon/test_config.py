@@ -15,12 +15,12 @@ INSTANCE = "i-1"
 
 @pytest.fixture
 def host(tmp_path) -> Path:
-    """A recorded host: 4 CPUs in 2 cores, AES, 1G of memory and a bit, no huge pages."""
+    """A recorded host: 4 CPUs in 2 cores, AES, 2G of memory and a bit, no huge pages."""
     root = tmp_path / "host"
     files = {
         "sys/devices/system/cpu/online": "0-3",
         "proc/cpuinfo": "model name : CPU X @ 2.00GHz\nflags : aes\n",
-        "proc/meminfo": "MemTotal: 1049000 kB\n",
+        "proc/meminfo": "MemTotal: 2098000 kB\n",
     }
     for cpu in range(4):
         base = f"sys/devices/system/cpu/cpu{cpu}/topology"
@@ -51,7 +51,7 @@ def test_every_value_has_a_default_of_the_host(host):
     assert (machine.processor, machine.frequency_hz) == ("CPU X", 2_000_000_000)
     assert machine.strands == (Strand(0, 0, 0), Strand(1, 1, 1), Strand(2, 0, 2), Strand(3, 1, 3))
     assert machine.crypto == (CryptoUnit(0, 0), CryptoUnit(1, 1))
-    assert machine.regions == (Region(0, 1024 * MIB),)
+    assert machine.regions == (Region(0, 2048 * MIB),)
     assert (machine.backing, machine.page, machine.ra_base) == ("tmpfs", 2 * MIB, 0x8000000)
     assert machine.buses == (Bus("pci@0", "bus_a", "sysfs"),)
     assert (machine.rules, machine.strict, machine.emulated) == ("1.2", False, False)

@@ -157,24 +157,3 @@ def test_a_malformed_machine_file(tmp_path: Path, name: str) -> None:
     assert re.search(expected.format(file=re.escape(str(path))), said), said
     assert done.returncode == 1
     assert os.listdir(tmp_path) == ["machine.toml"]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ('[[machine]]\nname = "a"\ncoers = 3\n', r"{file}: .*coers.*did you mean 'cores'"),
-        ('[[machine]]\nname = "a"\nmemory = "1Q"\n', r"{file}: .*'memory'.*1Q"),
-        ("[[machine\n", r"{file}: .*line 1"),
-    ],
-)
-def test_a_malformed_topology(tmp_path: Path, text: str, expected: str) -> None:
-    """Refused before anything is made, lab up or not."""
-    path = tmp_path / "topology.toml"
-    path.write_text(text)
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ldm-lab"), "up", "--file", path],
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr
-    assert re.search(expected.format(file=re.escape(str(path))), done.stderr), done.stderr
-    assert done.returncode == 1

@@ -263,6 +263,10 @@ class Config:
             if region.base < end:
                 raise self.source.fault(path, "overlaps the region before it")
             end = region.end
+        memory, there = sum(r.size for _, r in regions), topology.memory_total(root)
+        if memory > there:
+            why = f"{format_size(memory)} in all, and this host has {there // MIB}M"
+            raise self.source.fault("memory.region" if keys.region else "memory.size", why)
         return tuple(region for _, region in regions)
 
     def _region(self, index: int) -> Region:
@@ -291,12 +295,23 @@ def load(path: Path = PATH) -> Config:
     """
     if path == PATH and not path.exists():
         return Config()
-    config, source = toml.load(path, Config)
-    config = replace(config, source=source)
+    return _whole(*toml.load(path, Config))
+
+
+def parse(text: str, file: str) -> Config:
+    """The configuration that is the text of *file*.
+
+    Raises:
+        ConfigInvalid: it cannot be used; names file, line and key.
+    """
+    return _whole(*toml.parse(text, file, Config))
+
+
+def _whole(config: Config, source: Source) -> Config:
     for i, bus in enumerate(config.io.bus):
         if not bus.name:
             raise source.fault(f"io.bus[{i}]", "has no name")
-    return config
+    return replace(config, source=source)
 
 
 def _default_backing(root: Path) -> str:

@@ -31,9 +31,9 @@ def table(cls: type, name: str = "") -> Any:
     return field(default_factory=cls, metadata={"table": cls, "name": name})
 
 
-def tables(cls: type) -> Any:
-    """A field for an array of tables; left out, it is empty."""
-    return field(default=(), metadata={"tables": cls})
+def tables(cls: type, name: str = "") -> Any:
+    """A field for an array of tables, called *name* in the file; left out, it is empty."""
+    return field(default=(), metadata={"tables": cls, "name": name})
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Source:
         """The error for the key at *path* (``memory.region[1].base``)."""
         at = path
         while at and at not in self.lines:
-            at = at.rpartition(".")[0]
+            at = re.sub(r"\[\d+\]$|(^|\.)[^.\[]+$", "", at)
         line = f", line {self.lines[at]}" if at else ""
         section, _, name = path.rpartition(".")
         return ConfigInvalid(
@@ -64,17 +64,28 @@ def load(path: Path, cls: type[T]) -> tuple[T, Source]:
     Raises:
         ConfigInvalid: it cannot be read, is no TOML, or a key is unknown or has a wrong value.
     """
-    text = ""
     try:
         text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as fault:
+        why = getattr(fault, "strerror", None) or str(fault)
+        raise ConfigInvalid(file=str(path), line="", key="", why=why) from fault
+    return parse(text, str(path), cls)
+
+
+def parse(text: str, file: str, cls: type[T]) -> tuple[T, Source]:
+    """The text of *file* as a *cls*, and its source.
+
+    Raises:
+        ConfigInvalid: it is no TOML, or a key is unknown or has a wrong value.
+    """
+    try:
         raw = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
-        why, _, where = (getattr(fault, "strerror", None) or str(fault)).partition(" (at ")
+    except tomllib.TOMLDecodeError as fault:
+        why, _, where = str(fault).partition(" (at ")
         found = re.match(r"line (\d+)", where)
-        number = found[1] if found else len(text.splitlines()) if where else 0
-        line = f", line {number}" if number else ""
-        raise ConfigInvalid(file=str(path), line=line, key="", why=why) from fault
-    source = Source(str(path), key_lines(text))
+        number = found[1] if found else len(text.splitlines())
+        raise ConfigInvalid(file=file, line=f", line {number}", key="", why=why) from fault
+    source = Source(file, key_lines(text))
     return _table(cls, raw, "", source), source
 
 
@@ -129,10 +140,14 @@ def key_lines(text: str) -> dict[str, int]:
     prefix = ""
     for number, line in enumerate(text.splitlines(), 1):
         if header := _HEADER.match(line):
-            prefix = _plain(header[2])
-            if header[1] == "[[":
-                index = counts[prefix] = counts.get(prefix, -1) + 1
-                prefix = f"{prefix}[{index}]"
+            prefix = ""
+            parts = _plain(header[2]).split(".")
+            for left, part in enumerate(parts, 1 - len(parts)):
+                prefix = f"{prefix}.{part}" if prefix else part
+                if left == 0 and header[1] == "[[":
+                    counts[prefix] = counts.get(prefix, -1) + 1
+                if prefix in counts:  # of an array: its last table so far is meant
+                    prefix = f"{prefix}[{counts[prefix]}]"
             lines.setdefault(prefix, number)
         elif found := _KEY.match(line):
             name = _plain(found[1])

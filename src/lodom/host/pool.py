@@ -29,6 +29,7 @@ from lodom.core.units import GIB, MIB, format_size
 from lodom.host import hugepages
 from lodom.host.boot import boot_id
 from lodom.host.offloop import off_loop
+from lodom.host.topology import memory_available
 
 CHUNK = 64 * MIB
 """Bytes between two looks at whether the work was cancelled; also the size of a mapping."""
@@ -166,6 +167,7 @@ class Pool:
         if not self.spec.directory.is_mount():
             self._make()
         elif self.spec.backing == "tmpfs" and size:
+            _refuse_more_than_free(more)
             _run("mount", "-o", f"remount,size={size}", str(self.spec.directory))
 
     def backing(self, pa: int, size: int) -> tuple[Path, int]:
@@ -265,6 +267,7 @@ class Pool:
 
     def _mount_tmpfs(self, size: int) -> None:
         """Large pages where the kernel has them for tmpfs: faults and copies are much cheaper."""
+        _refuse_more_than_free(size)
         self._note()
         try:
             self._mount("tmpfs", f"size={size},mode=711,huge=always")
@@ -377,6 +380,16 @@ def _check(spec: PoolSpec) -> None:
                 value=f"{region.base:#x}+{format_size(region.size)}",
                 why=f"base and size must be multiples of {format_size(spec.page)} ({spec.backing})",
             )
+
+
+def _refuse_more_than_free(size: int) -> None:
+    """The kernel would give tmpfs pages until it has to kill processes for them."""
+    if size > (free := memory_available()):
+        raise StepFailed(
+            what=f"Making a memory pool of {format_size(size)}",
+            reason=f"{free // MIB}M are free on this host; make [memory] in machine.toml smaller, "
+            "or end what uses the rest",
+        )
 
 
 def _populate(address: int, size: int, pa: int) -> None:

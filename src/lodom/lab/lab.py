@@ -7,7 +7,6 @@ host on the same network that the guests can be watched from.
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -18,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from lodom.client.http import Unreachable, call
-from lodom.core.units import format_size
-from lodom.lab.topology import Placed, Topology, TopologyInvalid
+from lodom.core.errors import ConfigInvalid
+from lodom.core.units import MIB, format_size
+from lodom.host.topology import memory_available
+from lodom.lab.topology import Placed, Topology, machine_toml
 
 ROOT = Path("/run/lodom-lab")
 WIRE, CLIENT = "lodom-wire", "lodom-client"
@@ -101,12 +102,16 @@ class Lab:
         Raises:
             LabFault: it is up already, or something could not be made; then nothing is left.
         """
-        if os.geteuid() != 0:
-            raise LabFault("network namespaces need root")
         if self._record.exists():
             raise LabFault("the lab is up already; ldm-lab down ends it")
-        if topology.delay and not _has_netem():
-            raise LabFault(f"link delay {topology.delay}: this kernel has no netem")
+        if topology.link.delay and not _has_netem():
+            raise LabFault(f"link delay {topology.link.delay}: this kernel has no netem")
+        needed, free = sum(m.size for m in topology.machines), memory_available()
+        if needed > free:
+            raise LabFault(
+                f"the machines' memory is {format_size(needed)} in all, "
+                f"and {free // MIB}M are free on this host: give them less"
+            )
         self.root.mkdir(parents=True, exist_ok=True)
         # A mount in it is seen by all: by this host, and by the next ldmd of the same machine.
         _run("mount", "--bind", str(self.root), str(self.root))
@@ -142,7 +147,7 @@ class Lab:
             self._namespace(p.namespace)
             self._cable("wire", p.namespace, f"m{p.index}", "eth0")
             _in(p.namespace, "ip", "addr", "add", f"{p.address}/24", "dev", "eth0")
-            if topology.rate:
+            if topology.link.rate:
                 _shape(p.namespace, topology)
         self._namespace(CLIENT)
         self._cable("wire", CLIENT, "cw", "eth0")
@@ -164,38 +169,10 @@ class Lab:
         _in(namespace, "ip", "link", "set", device, "up")
 
     def _configure(self, p: Placed) -> None:
-        m = p.machine
-        folder = p.folder
         for name in ("state", "run", "log"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        regions = m.regions or ()
-        memory = (
-            "".join(
-                f'[[memory.region]]\nbase = {r.base:#x}\nsize = "{format_size(r.size)}"\n'
-                for r in regions
-            )
-            if regions
-            else ""
-        )
-        size = "" if regions else f'size = "{format_size(m.memory)}"\nbase = 0x8000000\n'
-        crypto = "auto" if m.crypto_units is None else None
-        units = '"auto"' if crypto else str(m.crypto_units)
-        buses = "".join(
-            f'[[io.bus]]\nname = "{name}"\npseudonym = "{pseudonym or name}"\n'
-            for name, pseudonym in m.buses
-        )
-        (folder / "machine.toml").write_text(
-            f'[machine]\nname = "{m.name}"\nprocessor = "{m.processor}"\n'
-            f'frequency = "{m.frequency}"\nstate-dir = "{folder}/state"\n'
-            f'run-dir = "{folder}/run"\nlog-dir = "{folder}/log"\n'
-            f"[strands]\nemulated = true\ncores = {m.cores}\n"
-            f"threads-per-core = {m.strands_per_core}\n"
-            f'[memory]\nbacking = "{m.backing}"\n{size}{memory}'
-            f"[crypto]\nunits = {units}\n"
-            f'[migration]\nrules = "{m.rules}"\naddress = "{p.address}"\n'
-            f'stream-address = "{p.address}"\n'
-            f'[auth]\nbackend = "file"\nusers = "{folder}/state/users"\n{buses}'
-        )
+            (p.folder / name).mkdir(parents=True, exist_ok=True)
+        text = machine_toml(p.machine, p.folder, p.address)
+        (p.folder / "machine.toml").write_text(text)
         self._hosts(p)
 
     def _hosts(self, p: Placed) -> None:
@@ -305,8 +282,10 @@ class Lab:
         if netns.is_dir() and not any(netns.iterdir()):
             netns.rmdir()
         # Path.is_mount does not see a folder that is bound to itself.
-        if f" {self.root} " in Path("/proc/self/mountinfo").read_text():
-            _run("umount", str(self.root))
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for mount in reversed(mounts):  # a pool whose machine.toml somebody has spoilt, the root
+            if Path(mount).is_relative_to(self.root):
+                _run("umount", mount)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def pid(self, p: Placed) -> int:
@@ -369,10 +348,8 @@ def _has_netem() -> bool:
 
 
 def _shape(namespace: str, topology: Topology) -> None:
-    if not re.fullmatch(r"\d+[kmg]?bit", topology.rate):
-        raise TopologyInvalid(f"link rate {topology.rate!r}: for instance 100mbit or 1gbit")
     _in(
-        namespace, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", topology.rate,
+        namespace, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", topology.link.rate,
         "burst", "256kb", "latency", "50ms",
     )  # fmt: skip
 
@@ -423,8 +400,12 @@ def _remove_pool(p: Placed) -> None:
 
     path = p.folder / "machine.toml"
     if path.exists():
-        settings = config.load(path)
-        asyncio.run(Pool(settings.pool(settings.machine("lab"), ())).remove())
+        try:
+            settings = config.load(path)
+            pool = Pool(settings.pool(settings.machine("lab"), ()))
+        except ConfigInvalid:
+            return  # changed by hand since; its ldmd did not start on it, so it raised no pages
+        asyncio.run(pool.remove())
 
 
 def _remove_groups(p: Placed) -> None:

@@ -3,11 +3,14 @@
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
+from lodom.client.http import Refused, Unreachable
+from lodom.core.errors import LodomError
 from lodom.lab.lab import Lab, LabFault
-from lodom.lab.topology import DEFAULT, TopologyInvalid, load
+from lodom.lab.topology import DEFAULT, load
 
 
 def main() -> int:
@@ -17,25 +20,42 @@ def main() -> int:
     up = verbs.add_parser("up", help="start the machines")
     up.add_argument("--file", type=Path, help="topology file; default: two machines")
     verbs.add_parser("down", help="end everything, leave nothing behind")
+    start = verbs.add_parser("start", help="start the ldmd of a machine again")
+    start.add_argument("machine")
     ldm = verbs.add_parser("ldm", help="run ldm on a machine")
     ldm.add_argument("machine")
     ldm.add_argument("arguments", nargs=argparse.REMAINDER)
     status = verbs.add_parser("status", help="what is up")
     status.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    lab = Lab()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half made goes
     try:
-        if asked.verb == "up":
-            lab.up(load(asked.file) if asked.file else DEFAULT)
-        elif asked.verb == "down":
-            lab.down()
-        elif asked.verb == "ldm":
-            return _ldm(lab, asked.machine, asked.arguments)
-        else:
-            _status(lab, as_json=asked.json)
-    except (LabFault, TopologyInvalid) as fault:
+        return _do(Lab(), asked)
+    except (LabFault, LodomError, Refused, Unreachable) as fault:
         sys.stderr.write(f"ldm-lab: {fault}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("ldm-lab: interrupted\n")
+        return 130
+
+
+def _do(lab: Lab, asked: argparse.Namespace) -> int:
+    if asked.verb == "ldm":
+        return _ldm(lab, asked.machine, asked.arguments)
+    if asked.verb == "status":
+        _status(lab, as_json=asked.json)
+        return 0
+    if os.geteuid() != 0:
+        raise LabFault("network namespaces need root")
+    if asked.verb == "up":
+        lab.up(load(asked.file) if asked.file else DEFAULT)
+    elif asked.verb == "start":
+        placed = lab.machine(asked.machine)
+        if lab.pid(placed):
+            raise LabFault(f"the ldmd of {asked.machine} is running")
+        lab.start(placed)
+    else:
+        lab.down()
     return 0
 
 

@@ -19,164 +19,160 @@ rate = "1gbit"                     # tbf on each machine's side
 delay = "1ms"                      # only where the kernel has netem
 """
 
-import difflib
-import tomllib
+# ruff: noqa: RUF009 - key() and tables() make a dataclass field each
+
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lodom.core.errors import ConfigInvalid
 from lodom.core.model.host import Region
-from lodom.core.units import GIB, MIB, parse_size
+from lodom.core.units import GIB, MIB, format_size
+from lodom.daemon import config, toml, values
+from lodom.daemon.config import BusTable, RegionTable
+from lodom.daemon.toml import Source, key, table, tables
+from lodom.host.pool import PAGES
 
 
-class TopologyInvalid(Exception):
-    """The file cannot be used; the text names file, place and key."""
+def _name(value: Any) -> str:
+    """Fit for a namespace, a host name and a folder."""
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?", values.text(value)):
+        raise ValueError("must be 1 to 32 letters, digits and inner dashes")
+    return str(value)
+
+
+def _ports(value: Any) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", str(value))
+    if not match or not 0 < int(match[1]) <= int(match[2]) < 65536:
+        raise ValueError('must be a range of ports such as "5000-5100"')
+    return int(match[1]), int(match[2])
+
+
+def _rate(value: Any) -> str:
+    if not re.fullmatch(r"[1-9]\d*[kmg]?bit", str(value)):
+        raise ValueError('must be a rate such as "100mbit" or "1gbit"')
+    return str(value)
+
+
+def _delay(value: Any) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)?(us|ms|s)", str(value)):
+        raise ValueError('must be a time such as "1ms"')
+    return str(value)
 
 
 @dataclass(frozen=True)
 class LabMachine:
     """One machine of the lab.  Sizes in bytes; ``memory`` counts when no regions are given."""
 
-    name: str
-    cores: int = 4
-    strands_per_core: int = 4
-    processor: str = "UltraSPARC-T2"
-    frequency: str = "1200MHz"
-    memory: int = 3 * GIB
-    regions: tuple[Region, ...] = ()
-    crypto_units: int | None = None
-    buses: tuple[tuple[str, str], ...] = ()
-    backing: str = "tmpfs"
-    rules: str = "1.2"
-    console_ports: tuple[int, int] = (5000, 5100)
-    switches: tuple[str, ...] = ("primary-vsw0",)
-    primary_strands: int = 4
-    primary_memory: int = 512 * MIB
-    set_up: bool = True
+    name: str = key(_name, "")
+    cores: int = key(values.number(1, 1024), 4)
+    strands_per_core: int = key(values.number(1, 64), 4)
+    processor: str = key(values.text, "UltraSPARC-T2")
+    frequency: int = key(values.hertz, 1_200_000_000)
+    memory: int = key(values.size, 3 * GIB)
+    regions: tuple[Region | RegionTable, ...] = tables(RegionTable, "region")
+    crypto_units: int | None = key(values.auto(values.number(0)), None)
+    buses: tuple[BusTable, ...] = tables(BusTable, "bus")
+    backing: str = key(values.one_of(*PAGES), "tmpfs")
+    rules: str = key(values.one_of("1.2", "3.x"), "1.2")
+    console_ports: tuple[int, int] = key(_ports, (5000, 5100))
+    switches: tuple[str, ...] = key(values.names, ("primary-vsw0",))
+    primary_strands: int = key(values.number(1), 4)
+    primary_memory: int = key(values.size, 512 * MIB)
+    set_up: bool = key(values.truth, True)
     """Run the well-known commands of ``ldm-setup`` after the first start."""
+
+    @property
+    def size(self) -> int:
+        """All its memory."""
+        return sum(r.size or 0 for r in self.regions) if self.regions else self.memory
+
+
+@dataclass(frozen=True)
+class _Link:
+    """[link]."""
+
+    rate: str = key(_rate, "")
+    delay: str = key(_delay, "")
 
 
 @dataclass(frozen=True)
 class Topology:
     """The whole lab."""
 
-    machines: tuple[LabMachine, ...]
-    rate: str = ""
-    delay: str = ""
+    machines: tuple[LabMachine, ...] = tables(LabMachine, "machine")
+    link: _Link = table(_Link)
 
 
 DEFAULT = Topology((LabMachine("dt90-319"), LabMachine("dt212-239")))
-
-_FIELDS: Mapping[str, str] = {
-    "name": "name",
-    "cores": "cores",
-    "strands-per-core": "strands_per_core",
-    "processor": "processor",
-    "frequency": "frequency",
-    "memory": "memory",
-    "region": "regions",
-    "crypto-units": "crypto_units",
-    "bus": "buses",
-    "backing": "backing",
-    "rules": "rules",
-    "console-ports": "console_ports",
-    "switches": "switches",
-    "primary-strands": "primary_strands",
-    "primary-memory": "primary_memory",
-    "set-up": "set_up",
-}
 
 
 def load(path: Path) -> Topology:
     """The topology in *path*.
 
     Raises:
-        TopologyInvalid: it cannot be read, or a key or value cannot be used.
+        ConfigInvalid: it cannot be read or used; names file, line and key.
     """
-    try:
-        plain = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise TopologyInvalid(f"{path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise TopologyInvalid(f"{path}: {error}") from error
-    _known(path, "", plain, ("machine", "link"))
-    machines = tuple(
-        _machine(path, index, table) for index, table in enumerate(plain.get("machine", []))
+    found, source = toml.load(path, Topology)
+    if not found.machines:
+        raise source.fault("machine", "no [[machine]] is declared")
+    seen: set[str] = set()
+    for index, machine in enumerate(found.machines):
+        at = f"machine[{index}]"
+        if not machine.name:
+            raise source.fault(at, "has no name")
+        if machine.name in seen:
+            raise source.fault(f"{at}.name", f'"{machine.name}": the name of another machine')
+        seen.add(machine.name)
+        _check(machine, at, source)
+    return found
+
+
+def _check(m: LabMachine, at: str, source: Source) -> None:
+    """What no value tells by itself.
+
+    Raises:
+        ConfigInvalid: this machine could not be started.
+    """
+    if m.primary_memory > m.size:
+        why = f"more than the machine has, {format_size(m.size)}"
+        raise source.fault(f"{at}.primary-memory", why)
+    strands = m.cores * m.strands_per_core
+    if m.primary_strands > strands:
+        raise source.fault(f"{at}.primary-strands", f"more than the machine has, {strands}")
+    try:  # the rest is for the machine's own configuration to judge
+        config.parse(machine_toml(m, Path("/lab"), "10.97.0.1"), m.name).machine("lab")
+    except ConfigInvalid as fault:
+        raise source.fault(at, f"{fault.key}{fault.why}") from fault
+
+
+def machine_toml(m: LabMachine, folder: Path, address: str) -> str:
+    """machine.toml of a machine with its state in *folder*, found by the others at *address*."""
+    regions = m.regions or (Region(0x8000000, m.memory),)
+    sections: list[tuple[str, Mapping[str, object]]] = [
+        ("[machine]", {
+            "name": m.name, "processor": m.processor, "frequency": m.frequency,
+            "state-dir": f"{folder}/state", "run-dir": f"{folder}/run", "log-dir": f"{folder}/log",
+        }),
+        ("[strands]", {
+            "emulated": True, "cores": m.cores, "threads-per-core": m.strands_per_core,
+        }),
+        ("[memory]", {"backing": m.backing}),
+        *(("[[memory.region]]", {"base": r.base, "size": r.size}) for r in regions),
+        ("[crypto]", {"units": "auto" if m.crypto_units is None else m.crypto_units}),
+        ("[migration]", {"rules": m.rules, "address": address, "stream-address": address}),
+        ("[auth]", {"backend": "file", "users": f"{folder}/state/users"}),
+        *(("[[io.bus]]", {"name": b.name, "pseudonym": b.pseudonym or b.name}) for b in m.buses),
+    ]  # fmt: skip
+    # A JSON text, number or truth is one of TOML too.
+    return "".join(
+        f"{header}\n"
+        + "".join(f"{k} = {json.dumps(v)}\n" for k, v in rows.items() if v is not None)
+        for header, rows in sections
     )
-    if not machines:
-        raise TopologyInvalid(f"{path}: no [[machine]] is declared")
-    names = [m.name for m in machines]
-    if len(set(names)) != len(names):
-        raise TopologyInvalid(f"{path}: two machines have the same name")
-    link = plain.get("link", {})
-    _known(path, "link", link, ("rate", "delay"))
-    return Topology(machines, str(link.get("rate", "")), str(link.get("delay", "")))
-
-
-def _known(path: Path, place: str, table: Mapping[str, Any], keys: Any) -> None:
-    for key in table:
-        if key not in keys:
-            near = difflib.get_close_matches(key, list(keys), 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TopologyInvalid(f"{path}: [{place}] unknown key {key!r}{hint}")
-
-
-def _machine(path: Path, index: int, table: Mapping[str, Any]) -> LabMachine:
-    place = f"machine {table.get('name', index)}"
-    _known(path, place, table, _FIELDS)
-    if not isinstance(table.get("name"), str) or not table["name"]:
-        raise TopologyInvalid(f"{path}: [{place}] key 'name': a text is wanted")
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        try:
-            values[_FIELDS[key]] = _READ.get(key, _plain)(value)
-        except (ValueError, TypeError, KeyError) as error:
-            raise TopologyInvalid(
-                f"{path}: [{place}] key {key!r}: {value!r} cannot be used ({error})"
-            ) from error
-    return LabMachine(**values)
-
-
-def _plain(value: Any) -> Any:
-    return value
-
-
-def _size(value: Any) -> int:
-    return parse_size(str(value))
-
-
-def _regions(rows: Any) -> tuple[Region, ...]:
-    return tuple(Region(int(row["base"]), _size(row["size"])) for row in rows)
-
-
-def _buses(rows: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((str(row["name"]), str(row.get("pseudonym", ""))) for row in rows)
-
-
-def _ports(value: Any) -> tuple[int, int]:
-    low, _, high = str(value).partition("-")
-    return int(low), int(high)
-
-
-def _number(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("a whole number is wanted")
-    return value
-
-
-_READ: Mapping[str, Any] = {
-    "cores": _number,
-    "strands-per-core": _number,
-    "memory": _size,
-    "region": _regions,
-    "crypto-units": _number,
-    "bus": _buses,
-    "console-ports": _ports,
-    "switches": tuple,
-    "primary-strands": _number,
-    "primary-memory": _size,
-}
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from lodom.client.http import Refused, Unreachable
 from lodom.core.units import format_size
+from lodom.host.topology import memory_available
 from lodom.lab.demo.stage import DemoFault, Stage
 from lodom.lab.demo.story import play
-from lodom.lab.demo.world import ADDRESS, NAME, World, fitting, free_memory
-from lodom.lab.lab import CLIENT, Lab, LabFault
+from lodom.lab.demo.world import NAME, World, fitting
+from lodom.lab.lab import Lab, LabFault
 
 MARK = "demo"
 """In the lab's folder: it is ours to take down."""
@@ -30,7 +31,11 @@ def main() -> int:
     stage, lab = Stage(), Lab()
     try:
         _clear(lab)
-        _play(stage, World(lab, fitting(free_memory()), asked.guest.resolve()))
+    except LabFault as fault:
+        sys.stderr.write(f"demo: {fault}\n")
+        return 1
+    try:
+        _play(stage, World(lab, fitting(memory_available()), asked.guest.resolve()))
         if asked.keep:
             _keep(stage, lab)
             return 0
@@ -78,7 +83,7 @@ def _keep(stage: Stage, lab: Lab) -> None:
             f"  {tool} ldm {one} list -l {NAME}",
             f"  {tool} ldm {one} migrate-domain -v -p {lab.root}/password {NAME} {two}",
             f"  {tool} ldm {two} list-devices -a",
-            f"  ip netns exec {CLIENT} ping {ADDRESS}",
+            f"  {tool} ldm {two} explain R18",
             f"  {tool} down",
         ]
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import fill
 from time import monotonic
 
-from lodom.cli.main import run
+from lodom.cli.main import EXIT_INTERRUPTED, run
 from lodom.lab.topology import Placed
 
 PROMPT = b"Target Password:"
@@ -115,6 +115,8 @@ class Stage:
             self._print(text.rstrip("\n"))
 
     def _expect(self, code: int, status: int, words: tuple[str, ...]) -> None:
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt
         if code != status:
             raise DemoFault(f"ldm {' '.join(words)} ended with {code}, not {status}")
 

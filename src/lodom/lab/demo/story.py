@@ -252,9 +252,10 @@ def trouble(stage: Stage, world: World, watch: Watch) -> None:
     words = (*_migrate(world), home.machine.name)
     stage.command(away.machine.name, "ldm", *words)
     began = monotonic()
+    victim = world.lab.pid(home)
     command = cut_in_hand_over(world.lab, away, home, ldm_argv(*words), ldm_environment(away))
     stage.command(home.machine.name, "ip", "link", "set", "eth0", "down")
-    stage.command(home.machine.name, "kill", "-9", "$(pidof ldmd)")
+    stage.command(home.machine.name, "kill", "-9", str(victim))
     stage.command(home.machine.name, "ldmd")
     world.lab.start(home)
     stage.tell(

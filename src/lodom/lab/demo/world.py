@@ -42,13 +42,6 @@ def fitting(free: int) -> int:
     raise DemoFault(f"{format_size(need)} of free memory are needed, {free // MIB}M are free")
 
 
-def free_memory() -> int:
-    """Bytes that the host can give without swapping."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    return int(fields["MemAvailable"].split()[0]) * 1024
-
-
 @dataclass(frozen=True)
 class World:
     """What the acts share."""
