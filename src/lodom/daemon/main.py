@@ -41,7 +41,7 @@ from lodom.drivers.qemu import firmware
 from lodom.drivers.qemu.driver import QemuDriver
 from lodom.drivers.qemu.settings import Settings
 from lodom.grammar.table import role_of
-from lodom.host import net, topology
+from lodom.host import logs, net, service, topology
 from lodom.host.accelerator import Verdict, verdict
 from lodom.host.boot import boot_id
 from lodom.host.pool import Pool
@@ -64,6 +64,9 @@ def main() -> int:
     parser.add_argument("--config", type=Path, default=config.PATH, help="machine.toml")
     parser.add_argument("--debug", action="store_true", help="log every event and effect")
     parser.add_argument("--doctor", action="store_true", help="show what the host has and lacks")
+    parser.add_argument(
+        "--reserve-memory", action="store_true", help="make the memory pool ready, early at boot"
+    )
     parser.add_argument("--version", action="version", version=f"ldmd {__version__}")
     arguments = parser.parse_args()
     if arguments.doctor:
@@ -71,8 +74,9 @@ def main() -> int:
     if sys.flags.optimize:
         parser.error("asserts guard the state machines: ldmd does not run under -O")
     set_up_log(debug=arguments.debug)
+    work = _reserve if arguments.reserve_memory else _serve
     try:
-        asyncio.run(_serve(config.load(arguments.config)))
+        asyncio.run(work(config.load(arguments.config)))
     except (JournalUnusable, LodomError) as fault:
         sys.stderr.write(f"ldmd: {fault}\n")
         return 1
@@ -81,13 +85,28 @@ def main() -> int:
     return 0
 
 
-async def _serve(settings: Config) -> None:
+def _open(settings: Config, stack: AsyncExitStack) -> Store:
     for folder in (settings.host.state_dir, settings.host.run_dir, settings.host.log_dir):
         folder.mkdir(parents=True, exist_ok=True)
     settings.host.state_dir.chmod(0o700)
+    store = Store.open(settings.host.state_dir / "journal.db", fresh_instance=ids.new_id())
+    stack.callback(store.close)
+    return store
+
+
+async def _reserve(settings: Config) -> None:
+    """The pool as ``_assemble`` opens it, while the host's memory is not fragmented yet."""
     async with AsyncExitStack() as stack:
-        store = Store.open(settings.host.state_dir / "journal.db", fresh_instance=ids.new_id())
-        stack.callback(store.close)
+        store = _open(settings, stack)
+        machine = settings.machine(store.instance)
+        if known := store.load(machine):
+            inventory = _booted(store, known)
+            await Pool.open(settings.pool(machine, kept_by_primary(inventory)))
+
+
+async def _serve(settings: Config) -> None:
+    async with AsyncExitStack() as stack:
+        store = _open(settings, stack)
         daemon = await _assemble(settings, store, stack)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -116,7 +135,9 @@ class _Daemon:
         api: ApiServer,
         loads: Loads,
         trust: Trust,
+        log_dir: Path,
     ) -> None:
+        self._log_dir = log_dir
         self._sizes = Sizes(lambda: loop.engine.inventory, driver.grow)
         self._trust = trust
         self._loop, self._driver, self._host = loop, driver, host
@@ -140,11 +161,13 @@ class _Daemon:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._loop.run(found, heard))
             tasks.create_task(self._loads.run())
+            tasks.create_task(logs.bound(self._log_dir))
             await self._loop.recovered.wait()
             tasks.create_task(self._sizes.run())
             await self._peer_server.start()
             await self._api.start()
             _log.info("ready", machine=self._loop.engine.inventory.machine.name)
+            service.tell("READY=1")
             try:
                 await asyncio.Event().wait()
             finally:
@@ -223,9 +246,11 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
         trusts_key=trust.knows_key if settings.auth.certificates else lambda _: False,
     )
     loads = Loads(driver.usage, lambda: list(loop.engine.inventory.domains))
-    service = Service(loop, peers, identity, trust, loads)
-    api = ApiServer(settings.socket, roles, role_of, service.submit)
-    return _Daemon(loop, driver, host, peers, peers.server, api, loads, trust)
+    orders = Service(loop, peers, identity, trust, loads)
+    api = ApiServer(settings.socket, roles, role_of, orders.submit)
+    return _Daemon(
+        loop, driver, host, peers, peers.server, api, loads, trust, settings.host.log_dir
+    )
 
 
 def _driver_settings(settings: Config, inventory: Inventory, found: Verdict) -> Settings:

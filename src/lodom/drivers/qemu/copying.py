@@ -126,8 +126,16 @@ async def _version(guest: Guest) -> tuple[int, int]:
     return version["major"], version["minor"]
 
 
-def _channels(host: str, port: int) -> dict[str, Any]:
-    address = {"transport": "socket", "type": "inet", "host": host, "port": str(port)}
+def _channels(host: str, port: int, last: int = 0) -> dict[str, Any]:
+    """The one channel that both sides name; *last*: the end of a range to listen in."""
+    address: dict[str, Any] = {
+        "transport": "socket",
+        "type": "inet",
+        "host": host,
+        "port": str(port),
+    }
+    if last:
+        address["to"] = last
     return {"channels": [{"channel-type": "main", "addr": address}]}
 
 
@@ -148,7 +156,7 @@ async def listen(guest: Guest, incoming: Incoming) -> int:
     with _key_file(guest, incoming.secret) as folder:
         await _load_credentials(guest, incoming.migration, folder, "server")
         await _configure(guest, incoming.migration, incoming.streams, source=False)
-        order = _channels(incoming.address or guest.settings.listen, 0)
+        order = _channels(incoming.address or guest.settings.listen, *guest.settings.ports)
         if await _version(guest) >= (9, 1):
             order["exit-on-error"] = False
         await guest.execute("migrate-incoming", order)

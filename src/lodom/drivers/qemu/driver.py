@@ -40,7 +40,7 @@ class QemuDriver:
 
     Args:
         run_dir: a folder per guest by UUID, on a file system that forgets (keys pass through it).
-        log_dir: QEMU's words and console output, by UUID.
+        log_dir: QEMU's words and console output, by name.
         backing: file and offset of ``size`` bytes at a physical address.
         open_tap: a tap on the nic's switch; the descriptor is the driver's to close.
         close_taps: forget the taps of a domain.

@@ -17,7 +17,6 @@ from lodom.drivers.qemu.process import Process, spawn
 from lodom.drivers.qemu.settings import Settings
 
 _CONNECT_PAUSE_S = 0.02
-_LOG_MOST = 1 << 20
 _LAST_LINES = 3
 _LAST_WORDS_S = 2.0
 
@@ -82,14 +81,14 @@ class Launcher:
             await self._meet(guest, effect, user)
             port = await copying.listen(guest, effect.incoming) if effect.incoming else 0
         except (OSError, TimeoutError, qmp.NoAnswer, qmp.Refused, LodomError) as e:
-            words = await self._failure(uuid, process, e)
+            words = await self._failure(effect.spec.name, process, e)
             if guest is not None:
                 await guest.drop()
             await self.remove(uuid)
             raise StepFailed(what="Starting the hypervisor", reason=words) from e
         return guest, port
 
-    async def _failure(self, uuid: str, process: Process | None, error: Exception) -> str:
+    async def _failure(self, name: str, process: Process | None, error: Exception) -> str:
         """Why the launch failed, in QEMU's own words where it said some; its process is ended."""
         if process is None:
             return str(error)
@@ -97,7 +96,7 @@ class Launcher:
         died = await process.wait_gone(_LAST_WORDS_S if isinstance(error, qmp.NoAnswer) else 0)
         process.kill()
         await process.wait_gone()
-        lines = [x for x in self._log(uuid).read_text(errors="replace").splitlines() if x]
+        lines = [x for x in self._log(name).read_text(errors="replace").splitlines() if x]
         prefix = f"{Path(self._settings.emulator).name}: "
         said = "; ".join(line.removeprefix(prefix) for line in lines[-_LAST_LINES:])
         return said if died and said else str(error) or "it did not answer"
@@ -106,8 +105,7 @@ class Launcher:
         """The new process, with the descriptors it is to have."""
         spec = effect.spec
         keys = self._make_folder(folder, user)
-        log, console = self._log(spec.uuid), self._log_dir / f"{spec.uuid}.console.log"
-        _turn_over(console)
+        log, console = self._log(spec.name), self._log_dir / f"{spec.name}.console.log"
         log.write_bytes(b"")
         paths = argv.Paths(
             qmp=str(folder / "qmp.sock"),
@@ -179,8 +177,8 @@ class Launcher:
                 if await guest.process.wait_gone(_CONNECT_PAUSE_S):
                     raise StepFailed(what="Starting", reason="the process ended") from None
 
-    def _log(self, uuid: str) -> Path:
-        return self._log_dir / f"{uuid}.qemu.log"
+    def _log(self, name: str) -> Path:
+        return self._log_dir / f"{name}.qemu.log"
 
     async def remove(self, uuid: str) -> None:
         """Take back what was made for the guest, its process apart."""
@@ -211,9 +209,3 @@ async def emulator_version(settings: Settings) -> tuple[int, int, int]:
         return int(numbers[0]), int(numbers[1]), int(numbers[2])
     except (OSError, IndexError, ValueError) as e:
         raise StepFailed(what=f"Running {settings.emulator}", reason=str(e)) from e
-
-
-def _turn_over(console: Path) -> None:
-    """Begin the console's log anew when it has grown; the one before is kept."""
-    if console.exists() and console.stat().st_size > _LOG_MOST:
-        console.replace(console.with_suffix(".log.1"))

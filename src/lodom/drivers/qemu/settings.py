@@ -15,6 +15,8 @@ class Settings:
     accelerator_reason: str = ""
     listen: str = "127.0.0.1"
     """Where incoming copies are taken when the order names no address."""
+    ports: tuple[int, int] = (8101, 8200)
+    """An incoming copy takes the first of these TCP ports that is free; both ends count."""
     users: range | None = None
     """User ids for hypervisor processes, one a guest.  None: they run as ldmd does."""
     service_cpus: tuple[int, ...] = ()
