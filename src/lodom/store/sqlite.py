@@ -1,11 +1,12 @@
 """The journal: every record of the inventory, durable before it has effect.
 
 One SQLite file, one writer, ``synchronous=FULL``.  A write is a transaction of compare-and-sets: a
-record that is not as this process last saw it stops everything.  A damaged file, or one of a newer
-Lodom, is reported and left alone.
+record that is not as this process last saw it stops everything.  A damaged file, one of a newer
+Lodom or of another program, is reported and left alone.
 """
 
 import sqlite3
+import zlib
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib.resources import files
@@ -37,6 +38,11 @@ _TYPES: Final[dict[str, Any]] = {
 }
 assert tuple(_TYPES) == TABLES
 
+_COLUMNS: Final = {
+    "record": ("tab", "key", "version", "body", "crc"),
+    "meta": ("name", "value"),
+}
+
 
 class JournalUnusable(Exception):
     """The file cannot be used, and was not touched.  The text says why and what to do."""
@@ -61,22 +67,26 @@ class Store:
         Raises:
             JournalUnusable: damaged, of a newer version, or held by another ldmd.
         """
+        db = None
         try:
             db = sqlite3.connect(path, isolation_level=None, timeout=2.0, check_same_thread=False)
             path.chmod(0o600)
             db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            _examine(db, path)
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
-            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise JournalUnusable(f"{path} is damaged ({found}); restore it from a backup")
-            _migrate(db, path)
+            _migrate(db)
+            _check_columns(db, path)
             db.execute("INSERT OR IGNORE INTO meta VALUES ('instance', ?)", (fresh_instance,))
-        except sqlite3.DatabaseError as error:
-            raise JournalUnusable(
-                f"{path} cannot be used: {error}; it was not changed. If another ldmd runs, stop "
-                "it; otherwise restore the file from a backup"
-            ) from error
+        except BaseException as error:
+            if db is not None:
+                db.close()
+            if isinstance(error, sqlite3.DatabaseError):
+                raise JournalUnusable(
+                    f"{path} cannot be used: {error}; it was not changed. If another ldmd runs, "
+                    "stop it; otherwise restore the file from a backup"
+                ) from error
+            raise
         return cls(db, path)
 
     @property
@@ -93,10 +103,10 @@ class Store:
         """
         inventory = Inventory(machine)
         tables: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
-        for table, key, version, body in self._db.execute("SELECT * FROM record"):
+        for table, key, version, body, crc in self._rows("SELECT * FROM record"):
             try:
-                tables[table][key] = msgspec.json.decode(body, type=_TYPES[table])
-            except (msgspec.MsgspecError, KeyError) as error:
+                tables[table][key] = _decoded(table, key, version, body, crc)
+            except (msgspec.MsgspecError, KeyError, ValueError) as error:
                 raise JournalUnusable(
                     f"{self._path}: record {table}/{key} cannot be read ({error}); nothing was "
                     "changed. Restore the file from a backup"
@@ -106,6 +116,14 @@ class Store:
             return None
         kept: dict[str, Any] = tables
         return replace(inventory, **kept)
+
+    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(sql).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise JournalUnusable(
+                f"{self._path} is damaged ({error}); it was not changed. Restore it from a backup"
+            ) from error
 
     def write(self, changed: Iterable[Change]) -> None:
         """Make the changes durable, all or none.
@@ -135,42 +153,89 @@ class Store:
             versions.pop(at, None)
         else:
             body = msgspec.json.encode(change.after).decode()
+            crc = _crc(*at, seen + 1, body)
             if seen:
                 sql = (
-                    "UPDATE record SET version = version + 1, body = ? "
+                    "UPDATE record SET version = version + 1, body = ?, crc = ? "
                     "WHERE tab = ? AND key = ? AND version = ?"
                 )
-                done = self._db.execute(sql, (body, *at, seen)).rowcount
+                done = self._db.execute(sql, (body, crc, *at, seen)).rowcount
             else:
-                sql = "INSERT OR IGNORE INTO record VALUES (?, ?, 1, ?)"
-                done = self._db.execute(sql, (*at, body)).rowcount
+                sql = "INSERT OR IGNORE INTO record VALUES (?, ?, 1, ?, ?)"
+                done = self._db.execute(sql, (*at, body, crc)).rowcount
             versions[at] = seen + 1
         if done != 1:
             raise JournalConflict(f"{change.table}/{change.key} is not at version {seen}")
 
     def ownership(self) -> dict[str, Ownership]:
         """The ownership records as they stand on disk now (HANDOVER: the one function)."""
-        rows = self._db.execute("SELECT key, body FROM record WHERE tab = 'ownership'")
-        return {key: msgspec.json.decode(body, type=Ownership) for key, body in rows}
+        rows = self._rows("SELECT * FROM record WHERE tab = 'ownership'")
+        return {row[1]: _decoded(*row) for row in rows}
 
     def close(self) -> None:
         """Let the file go."""
         self._db.close()
 
 
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Forward steps of the schema, each once; ``user_version`` counts them."""
+def _crc(table: str, key: str, version: int, body: str) -> int:
+    return zlib.crc32(f"{table}\0{key}\0{version}\0{body}".encode())
+
+
+def _decoded(table: str, key: str, version: int, body: str, crc: int | None) -> Any:
+    """The record.
+
+    Raises:
+        ValueError: it is not as it was written.
+        KeyError: of an unknown table.
+        msgspec.MsgspecError: not of that table's form.
+    """
+    if crc is not None and crc != _crc(table, key, version, body):
+        raise ValueError("its checksum is wrong: the file was damaged")
+    return msgspec.json.decode(body, type=_TYPES[table])
+
+
+def _steps() -> list[Any]:
+    """Forward steps of the schema, in order."""
+    found = files("lodom.store").joinpath("schema").iterdir()
+    return sorted((f for f in found if f.name.endswith(".sql")), key=lambda f: f.name)
+
+
+def _examine(db: sqlite3.Connection, path: Path) -> None:
+    """See that this is a journal that this release can use, before anything is written to it.
+
+    Raises:
+        JournalUnusable: it is not.
+    """
+    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise JournalUnusable(f"{path} is damaged ({found}); restore it from a backup")
     have = db.execute("PRAGMA user_version").fetchone()[0]
-    steps = sorted(
-        (f for f in files("lodom.store").joinpath("schema").iterdir() if f.name.endswith(".sql")),
-        key=lambda f: f.name,
-    )
-    if have > len(steps):
+    if have > len(_steps()):
         raise JournalUnusable(
-            f"{path} was written by a newer Lodom (schema {have}, this one knows {len(steps)}); "
+            f"{path} was written by a newer Lodom (schema {have}, this one knows {len(_steps())}); "
             "it was not changed. Install that release again, or restore an older backup"
         )
-    for number, step in enumerate(steps[have:], have + 1):
+    if not have and db.execute("SELECT name FROM sqlite_master").fetchone():
+        raise JournalUnusable(
+            f"{path} is not a journal of Lodom but another program's; it was not changed. Move it "
+            "away, or name another state directory"
+        )
+
+
+def _check_columns(db: sqlite3.Connection, path: Path) -> None:
+    for table, columns in _COLUMNS.items():
+        found = tuple(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
+        if found != columns:
+            raise JournalUnusable(
+                f"{path} is damaged (table {table} has columns {', '.join(found) or 'none'}); it "
+                "was not changed. Restore it from a backup"
+            )
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Forward steps of the schema, each once; ``user_version`` counts them."""
+    have = db.execute("PRAGMA user_version").fetchone()[0]
+    for number, step in enumerate(_steps()[have:], have + 1):
         db.execute("BEGIN IMMEDIATE")
         for statement in step.read_text().split(";"):
             if statement.strip():
