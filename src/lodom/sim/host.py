@@ -64,6 +64,8 @@ class Host:
     """Everything that the hypervisor and the host do takes so many times as long."""
     fragile: float = 0.0
     """Chance that the daemon dies before the next effect."""
+    dies_in: int = 0
+    """It dies for certain at the so manieth place where it may; 0 for none."""
     refusing: float = 0.0
     """Chance that the host refuses a console port, a back end, a bridge, a launch."""
     answers: dict[str, dict[str, Any] | LodomError] = field(default_factory=dict)
@@ -154,6 +156,10 @@ class Host:
             self._start(effect)
 
     def _perhaps_die(self) -> None:
+        """A place where the daemon may die: after a commit, and before each effect."""
+        self.dies_in -= 1
+        if self.dies_in == 0:
+            raise Died
         if self.fragile and self.world.chance.random() < self.fragile:
             raise Died
 

@@ -56,6 +56,7 @@ _count = _of(0, 1, 1, 1, 2, 2, 3, 5, 99)
 _size = _of(1, 2 * MIB, 64 * MIB, 256 * MIB, 512 * MIB, 99999 * MIB)
 _vols = tuple(f"vol{i}" for i in range(4))
 _vol = _of(*_vols)
+_backend = _of(*(f"/vols/{vol}" for vol in _vols))
 _primary = _of(PRIMARY, PRIMARY, "ldg1")
 
 
@@ -129,6 +130,8 @@ VERBS: Mapping[str, tuple[int, Draw]] = {
     "add-spconfig": (1, _service({"name": _of("one", "two")})),
     "set-spconfig": (1, _service({"name": _of("one", "two", "factory-default")})),
     "remove-spconfig": (1, _service({"name": _of("one", "two")})),
+    "stop-guests": (1, _service({"timeout": _of(1, 30)})),
+    "start-guests": (1, _service({})),
 }
 """Verb to how often it is given and how its arguments are drawn."""
 

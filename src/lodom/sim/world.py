@@ -12,7 +12,7 @@ from lodom.core.errors import InvalidValue, PeerUnreachable
 from lodom.core.fsm import Event
 from lodom.core.migration import conduct
 from lodom.core.migration.orders import CheckFailed, CheckTarget, ReserveAsked, TargetChecked
-from lodom.core.model.host import CryptoUnit, Hypervisor, Machine, Region, Strand
+from lodom.core.model.host import Bus, CryptoUnit, Hypervisor, Machine, Region, Strand
 from lodom.core.model.inventory import Change, Inventory, changes
 from lodom.core.rules.case import AgentFacts, BackendFacts, DomainFacts, SourceFacts
 from lodom.core.rules.facts import domain_facts, source_facts
@@ -36,6 +36,7 @@ def machine(name: str, *, cores: int = 4, threads: int = 4, memory: int = 4 * GI
         regions=(Region(0x8000000, memory),),
         page=2 * MIB,
         crypto=tuple(CryptoUnit(c, c) for c in range(cores)),
+        buses=(Bus("pci@400", "pci_0"), Bus("pci@500", "pci_1")),
         hypervisor=Hypervisor(
             version="10.0",
             machine_types=("pc-q35-8.2",),
