@@ -19,7 +19,7 @@ from lodom.lab.topology import LabMachine, Topology
 ROOT = Path(__file__).parents[2]
 SMALL = Topology(
     tuple(
-        LabMachine(name, memory=1280 * MIB, primary_memory=256 * MIB)
+        LabMachine(name, memory=1536 * MIB, primary_memory=256 * MIB)
         for name in ("dt90-319", "dt212-239")
     )
 )
@@ -38,7 +38,7 @@ def guest() -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def world(guest: tuple[Path, Path]) -> Iterator[World]:
-    """Two machines of the lab with 1G each for domains; nothing is left of them afterwards."""
+    """Two machines of the lab with 1280M each for domains; nothing is left of them afterwards."""
     if os.geteuid() != 0:
         pytest.skip("the lab needs root")
     lab = Lab()

@@ -19,11 +19,12 @@ from raw_qemu import move as move_raw
 from test_life import pinned
 
 from lodom.core.units import MIB
+from lodom.lab.demo.console import converse
 from lodom.lab.watch import CLIENT, Counter, Heartbeats
 
 pytestmark = pytest.mark.live
 
-NAME, SIZE, VCPUS, DISK = "ldg1", 512, 3, 16 * MIB
+NAME, SIZE, VCPUS, DISK = "ldg1", 1024, 3, 16 * MIB
 DIRTY = "100 48"
 """MiB a second over a working set of MiB: more than one round in every copy."""
 
@@ -57,6 +58,8 @@ class Moved:
     boots: int = 0
     repeated: int = 0
     status: dict[str, Any] = field(default_factory=dict)
+    console: list[str] = field(default_factory=list)
+    """What the shell on its console answered after each hop."""
 
 
 def mac(domain: Domain) -> str:
@@ -66,6 +69,13 @@ def mac(domain: Domain) -> str:
     domain.status.say("status")
     shown = [*ip, "show", domain.address]
     return subprocess.run(shown, capture_output=True, text=True, check=True).stdout.split()[4]
+
+
+def typed(machine: Machine, line: str) -> str:
+    """A line typed on the domain's console, a telnet port of the machine, and the answer."""
+    port = int(machine.row(NAME)["cons"])
+    shown = converse(machine.placed.namespace, port, f"{NAME}# ", [line])
+    return shown.partition(f"{line}\n")[2].partition(f"\n{NAME}#")[0]
 
 
 def held(check: Callable[[], bool], within: float = 15.0) -> bool:
@@ -119,8 +129,8 @@ def hop(domain: Domain, source: Machine, target: Machine, counter: Counter) -> H
 def moved(world: World, request: pytest.FixtureRequest) -> Moved:
     """The guest, in two blocks of equal size, there and back; ten hops in the long run."""
     report = Moved()
-    world.spare("first", "256M")
-    world.spare("second", "512M")
+    world.spare("first", "512M")
+    world.spare("second", "256M")
     world.remove("first")
     eventually(lambda: world.a.free_strands() == 11, "the first one's strand")
     try:
@@ -128,9 +138,12 @@ def moved(world: World, request: pytest.FixtureRequest) -> Moved:
             domain = world.domain(NAME, memory=f"{SIZE}M", vcpus=VCPUS, disk=DISK)
             domain.start(beats)
             ways = [(world.a, world.b), (world.b, world.a)]
+            typed(world.a, "here=since-$((6 * 7))")
             with domain.counter() as counter:
                 for number in range(request.param):
-                    report.hops.append(hop(domain, *ways[number % 2], counter))
+                    source, target = ways[number % 2]
+                    report.hops.append(hop(domain, source, target, counter))
+                    report.console.append(typed(target, "echo $here"))
                 end = counter.last
                 report.unbroken = held(lambda: counter.last > end + 50) and counter.unbroken
             verified = domain.status.read()["disk"]["verified"]
@@ -151,6 +164,11 @@ def test_the_counter_goes_on(moved: Moved) -> None:
 def test_one_copy_runs(moved: Moved) -> None:
     """No heartbeat was heard twice, but the frame that was on its way when the guest stopped."""
     assert moved.repeated <= len(moved.hops)
+
+
+def test_the_console_is_the_same(moved: Moved) -> None:
+    """On the target's port the same shell answers, which knows what was typed before."""
+    assert moved.console == ["since-42"] * len(moved.hops)
 
 
 def test_the_disk_is_whole(moved: Moved) -> None:

@@ -89,7 +89,7 @@ def test_more_memory_than_there_is(world: World, domains: Make) -> None:
     before = world.a.state()
     said = world.a.tried("bind-domain", "ldg1")
     assert said.code == Kind.NO_ROOM.exit_code
-    assert re.search(r"Not enough free memory .* 64G wanted, 1G free", said.err)
+    assert re.search(r"Not enough free memory .* 64G wanted, 1280M free", said.err)
     assert world.a.state() == before
 
 
