@@ -8,11 +8,13 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lodom.cli.main import guarded, run
 from lodom.cli.terminal import agreed, interactive
 from lodom.client.http import call
+from lodom.core.errors import InvalidValue
 from lodom.core.units import MIB, format_size, round_up
 
 SHARE = 4
@@ -22,7 +24,7 @@ GRAIN = 256 * MIB
 
 STOP_S = 120
 """A guest has this long to shut down before it is ended."""
-TASKS = ("trust", "fingerprint", "stop-guests", "start-guests")
+TASKS = ("trust", "fingerprint", "stop-guests", "start-guests", "import-libvirt")
 
 Document = Mapping[str, Any]
 
@@ -44,6 +46,8 @@ def setup(argv: Sequence[str]) -> int:
             return guarded(lambda: _stop_guests(options.timeout))
         case "start-guests":
             return guarded(_start_guests)
+        case "import-libvirt":
+            return guarded(lambda: _import(options))
     return guarded(lambda: _first_steps(yes=options.yes, net_dev=options.net_dev))
 
 
@@ -59,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     stop = tasks.add_parser("stop-guests", help="stop all guests because the host goes down")
     stop.add_argument("--timeout", type=seconds, default=STOP_S, help="seconds, default 120")
     tasks.add_parser("start-guests", help="start what stop-guests stopped")
+    take = tasks.add_parser("import-libvirt", help="show how a libvirt domain becomes ours")
+    take.add_argument("file", type=Path, help="what virsh dumpxml NAME printed")
+    take.add_argument("--name", default="", help="another name for the domain")
+    take.add_argument("--switch", default="primary-vsw0", help="switch of its network devices")
+    take.add_argument("--service", default="primary-vds0", help="disk server of its volumes")
+    take.add_argument("--yes", action="store_true", default=argparse.SUPPRESS, help="do it")
     return parser
 
 
@@ -117,6 +127,24 @@ def _start_guests() -> int:
 # -- first steps --------------------------------------------------------------------------------
 
 
+def _import(options: argparse.Namespace) -> int:
+    """Say what becomes of a libvirt domain; with consent run the commands."""
+    from lodom.cli.libvirt import MOST, report, translate
+
+    try:
+        with options.file.open("rb") as file:
+            text = file.read(MOST + 1)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InvalidValue(what="file", value=str(options.file), why=why) from error
+    plan = translate(text, name=options.name, switch=options.switch, service=options.service)
+    for line in report(plan):
+        print(line)
+    again = ["import-libvirt", "--yes", "--name", plan.name, "--switch", options.switch]
+    again += ["--service", options.service, str(options.file)]
+    return _carry_out(plan.commands, yes=options.yes, again=shlex.join(again))
+
+
 def _first_steps(*, yes: bool, net_dev: str) -> int:
     services = call("list-services", {"ldoms": []})["services"]
     devices = call("list-devices", {"all": True, "devices": []})
@@ -124,11 +152,16 @@ def _first_steps(*, yes: bool, net_dev: str) -> int:
     if not commands:
         print("This machine is set up: services exist, and strands and memory are free.")
         return 0
+    return _carry_out(commands, yes=yes, again="--yes")
+
+
+def _carry_out(commands: Sequence[list[str]], *, yes: bool, again: str) -> int:
+    """Show the commands and, with consent, run them up to the first that fails."""
     for words in commands:
         print("# ldm " + shlex.join(words))
     if not yes:
         if not interactive():
-            print("To run these commands: ldm-setup --yes", file=sys.stderr)
+            print(f"To run these commands: ldm-setup {again}", file=sys.stderr)
             return 1
         if not agreed("Run these commands?"):
             return 1
