@@ -190,3 +190,49 @@ def test_start_takes_less_than_60_ms_more_than_python(
         return min(times)
 
     assert best([*LDM, "list"]) - best([sys.executable, "-c", "pass"]) < 0.06
+
+
+# -- odd surroundings ---------------------------------------------------------------------------
+
+
+def test_each_of_several_domains_is_told_of_before_one_is_refused(
+    ldmd: StubLdmd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ldmd.answers = answering({"progress": {"say": "LDom d1 stopped"}}, error(text="no d2"))
+    assert run(["stop", "-f", "d1", "d2"]) == 5
+    assert capsys.readouterr() == ("LDom d1 stopped\n", "no d2\n")
+
+
+def shell(line: str, ldmd: StubLdmd) -> subprocess.CompletedProcess[str]:
+    assert ldmd
+    return subprocess.run(
+        ["bash", "-c", line, LDM[0], *LDM[1:]], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ('"$0" "$@" -V >&-', 0, ""),
+        ('"$0" "$@" --help >/dev/full', 10, "Standard output: No space left on device\n"),
+        ('"$0" "$@" ""', 2, "Unknown command ; use --help option"),
+        ('"$0" "$@" add-domain $\'d\\xff\'', 2, "it is no UTF-8 text\n"),
+    ],
+)
+def test_what_a_shell_may_do(
+    ldmd: StubLdmd, inventory: Inventory, line: str, code: int, said: str
+) -> None:
+    ldmd.answers = answering({"result": view("show-version", {}, inventory, Live())})
+    done = shell(line, ldmd)
+    assert done.returncode == code, done
+    assert said in done.stderr
+    assert "Internal error" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_remedies_are_plain_text(ldmd: StubLdmd) -> None:
+    from lodom.core import errors
+
+    every = [e for e in vars(errors).values() if isinstance(e, type) and hasattr(e, "remedy")]
+    assert len(every) > 30
+    assert not [e for e in every if "`" in e.remedy()]

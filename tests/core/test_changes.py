@@ -1,11 +1,16 @@
 """``set-vdisk``, ``set-vnet``, ``set-vswitch``, ``panic-domain``: what changes, what is refused."""
 
+from dataclasses import replace
+
 import pytest
 
 from lodom.core import effects as do
 from lodom.core import events as ev
+from lodom.core.commands.lifecycle import each
 from lodom.core.engine import Engine
 from lodom.core.errors import (
+    Busy,
+    DomainUnknown,
     GuestUnable,
     InUse,
     InvalidValue,
@@ -16,6 +21,7 @@ from lodom.core.errors import (
 )
 from lodom.core.model.domain import State
 from lodom.core.units import GIB
+from lodom.daemon import ids
 from lodom.sim.world import World
 
 
@@ -137,8 +143,9 @@ def test_set_vswitch_changes_record_and_bridge(a):
     a.ldm("set-vswitch", name="vsw0", net_dev="eth9")
     after = a.engine.inventory.vsw["vsw0"]
     assert (after.net_dev, after.mac, after.mtu) == ("eth9", vsw.mac, 9000)
-    with pytest.raises(NotSupported, match="first uplink"):
-        a.ldm("set-vswitch", name="vsw0", net_dev="eth8")
+    for wire in ("eth8", ""):
+        a.ldm("set-vswitch", name="vsw0", net_dev=wire)
+        assert a.engine.inventory.vsw["vsw0"].net_dev == wire
 
 
 def test_set_vswitch_under_a_bound_domain_leaves_wire_and_mtu(a):
@@ -162,6 +169,56 @@ def test_a_bridge_that_cannot_be_changed_leaves_the_switch_as_it_was(a):
     assert isinstance(answer.error, StepFailed)
     assert str(answer.error).startswith("Changing virtual switch vsw0 failed: there is no")
     assert engine.inventory == before
+
+
+def given(engine, request, verb, **arguments):
+    return engine.handle(ev.CommandGiven(request, verb, arguments, ids.fresh(), 0)).effects
+
+
+def test_nothing_comes_to_depend_on_a_switch_whose_bridge_may_yet_fail(a):
+    engine = Engine(a.engine.inventory)
+    (make,) = given(engine, "r1", "add-vswitch", name="vsw7", ldom="primary")
+    assert isinstance(make, do.MakeSwitch)
+    on = {"name": "net7", "switch": "vsw7", "ldom": "ldg1"}
+    for verb, arguments in (
+        ("add-vnet", on),
+        ("set-vnet", {**on, "name": "net0"}),
+        ("set-vswitch", {"name": "vsw7", "mtu": 9000}),
+        ("remove-vswitch", {"name": "vsw7"}),
+    ):
+        (answer,) = given(engine, "r2", verb, **arguments)
+        assert isinstance(answer, do.Fail)
+        assert "the bridge of virtual switch vsw7 is being changed" in str(answer.error)
+    (answer,) = engine.handle(ev.SwitchMade("r1", "vsw7", ("br0 has MTU 1400",))).effects
+    assert answer == do.Reply("r1", {"warnings": ["br0 has MTU 1400"]})
+    (answer,) = given(engine, "r3", "add-vnet", **on)
+    assert isinstance(answer, do.Reply)
+
+
+def test_no_domain_is_bound_while_the_bridge_of_its_switch_changes(a):
+    engine = Engine(a.engine.inventory)
+    given(engine, "r1", "set-vswitch", name="vsw0", net_dev="eth9")
+    (answer,) = given(engine, "r2", "bind-domain", ldom="ldg1")
+    assert isinstance(answer, do.Fail)
+    assert isinstance(answer.error, Busy)
+
+
+def test_a_new_switch_that_fails_goes_unless_a_device_has_come_to_use_it(a):
+    engine = Engine(a.engine.inventory)
+    before = engine.inventory
+    given(engine, "r1", "add-vswitch", name="vsw7", ldom="primary")
+    failed = ev.SwitchFailed("r1", "vsw7", "no such device")
+    (answer,) = engine.handle(failed).effects
+    assert str(answer.error) == "Adding virtual switch vsw7 failed: no such device"
+    assert engine.inventory == before
+    given(engine, "r2", "add-vswitch", name="vsw7", ldom="primary")
+    d = engine.inventory.named("ldg1")
+    moved = replace(d.constraints.vnets[0], switch="vsw7")
+    domain = replace(d, constraints=replace(d.constraints, vnets=(moved,)))
+    engine.inventory = engine.inventory.put("domains", d.uuid, domain)
+    (answer,) = engine.handle(replace(failed, request="r2")).effects
+    assert "it stays, without a bridge, for net0@ldg1: ldm set-vsw" in str(answer.error)
+    assert "vsw7" in engine.inventory.vsw
 
 
 # -- panic --------------------------------------------------------------------------------------
@@ -190,3 +247,39 @@ def test_a_guest_that_cannot_be_told_to_panic_runs_on(world, a):
     assert isinstance(answer, do.Fail)
     assert isinstance(answer.error, GuestUnable)
     assert engine.inventory == a.engine.inventory
+
+
+# -- MAC address and host id --------------------------------------------------------------------
+
+
+def test_set_domain_changes_address_and_host_id_of_a_stopped_domain(world, a):
+    a.ldm("set-domain", ldom="ldg1", mac="00:14:4f:fc:00:77", hostid=0x5)
+    d = a.engine.inventory.named("ldg1")
+    assert (d.mac, d.hostid) == ("00:14:4f:fc:00:77", 0x5)
+    a.ldm("set-domain", ldom="ldg1", mac="00:14:4f:fc:00:77")  # its own is no collision
+    with pytest.raises(InvalidValue, match="mac-addr"):
+        a.ldm("set-domain", ldom="ldg1", mac="01:00:00:00:00:00")
+    started(world, a)
+    with pytest.raises(WrongState, match="only while it is stopped"):
+        a.ldm("set-domain", ldom="ldg1", hostid=6)
+    assert a.engine.inventory.named("ldg1").hostid == 5
+
+
+def test_one_command_names_a_new_domain_once(a):
+    with pytest.raises(InvalidValue, match="named twice"):
+        a.ldm("add-domain", ldoms=["d2", "d2"])
+    assert a.engine.inventory.find("d2") is None
+
+
+def test_several_domains_are_all_there_or_nothing_is_begun(a):
+    order = ev.CommandGiven(
+        "r", "start-domain", {"ldoms": ["ldg1", "nosuch"]}, ids.fresh(1), ids.now()
+    )
+    with pytest.raises(DomainUnknown, match="nosuch"):
+        each(a.engine.inventory, order)
+
+
+def test_the_control_domain_has_a_host_id(a):
+    primary = a.engine.inventory.named("primary")
+    assert primary.hostid >> 24 == 0x84
+    assert f"{primary.hostid & 0xFFFFFF:06x}" == primary.mac.replace(":", "")[6:]

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lodom.client.http import Lost, Refused, Unreachable, call
+from lodom.client.http import Lost, Refused, Unreachable, call, socket_path
 from lodom.grammar.parser import Command, find_verb, parse
 from lodom.grammar.table import BY_NAME
 
-EXIT_USAGE, EXIT_NO_LDMD, EXIT_BUG, EXIT_INTERRUPTED = 2, 8, 70, 130
+EXIT_USAGE, EXIT_NO_LDMD, EXIT_FAILED, EXIT_BUG, EXIT_INTERRUPTED = 2, 8, 10, 70, 130
 
 
 def main() -> None:
@@ -24,6 +24,8 @@ def main() -> None:
 def run(argv: Sequence[str]) -> int:
     """The exit code of ``ldm`` with *argv*."""
     words = list(argv)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - closed by who started us
+    sys.stderr = sys.stderr or sys.stdout
     verbose = bool(words and words[0] == "-v")
     if verbose:
         words.pop(0)
@@ -43,6 +45,11 @@ def guarded(task: Callable[[], int], words: Sequence[str] = (), *, verbose: bool
         return EXIT_NO_LDMD
     except Unreachable as why:
         _say_error(f"Failed to connect to logical domain manager: {why}")
+        if verbose or sys.stderr.isatty():
+            _say_error(
+                f"Remedy: ldmd listens at {socket_path()} (LODOM_SOCKET): see that it runs, "
+                "and that you may write there: as root or in the group lodom."
+            )
         return EXIT_NO_LDMD
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -50,6 +57,10 @@ def guarded(task: Callable[[], int], words: Sequence[str] = (), *, verbose: bool
         # The reader of our output has gone (ldm list | head); Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as fault:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_error(f"{fault.filename or 'Standard output'}: {fault.strerror or fault}")
+        return EXIT_FAILED
     except Exception as fault:
         return _fault(fault, words, verbose=verbose)
 
@@ -59,6 +70,13 @@ def _run(words: list[str], *, verbose: bool) -> int:
         return _help([word for word in words if word != "--help"])
     if words == ["-V"]:
         return _ask(Command("show-version", {}, {}, {}))
+    try:
+        " ".join(words).encode()
+    except UnicodeEncodeError as fault:
+        from lodom.core.errors import InvalidValue
+
+        word = repr(fault.object[fault.start : fault.end])
+        raise InvalidValue(what="argument", value=word, why="it is no UTF-8 text") from fault
     command = parse(words)
     _refuse_unbuilt(command)
     match command.verb:
@@ -80,10 +98,17 @@ def _run(words: list[str], *, verbose: bool) -> int:
 def _ask(command: Command) -> int:
     from lodom.cli.render import render
 
-    document = call(command.verb, command.arguments)
+    document = call(command.verb, command.arguments, progress=_told)
     for line in render(command.verb, command.arguments, document):
         print(line)
+    for warning in document.get("warnings", ()):
+        print(f"Warning: {warning}", file=sys.stderr)
     return 0
+
+
+def _told(progress: Mapping[str, Any]) -> None:
+    if "say" in progress:
+        print(progress["say"])
 
 
 def _help(words: list[str]) -> int:

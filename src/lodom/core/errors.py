@@ -62,7 +62,7 @@ class LodomError(Exception):
     def remedy(cls) -> str:
         """The ``Remedy:`` paragraph of the docstring, on one line."""
         _, _, text = (cls.__doc__ or "").partition("Remedy:")
-        return " ".join(text.split())
+        return " ".join(text.replace("``", "").split())
 
 
 # -- usage and names ----------------------------------------------------------------------------

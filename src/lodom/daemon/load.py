@@ -37,7 +37,8 @@ class Loads:
                 for slot, used in self._usage(uuid).items()
             }
             self._shares = {
-                key: min(100.0, 100.0 * (used - self._seconds.get(key, used)) / passed)
+                # Less than before: another process runs the domain since then.
+                key: max(0.0, min(100.0, 100.0 * (used - self._seconds.get(key, used)) / passed))
                 for key, used in seconds.items()
             }
             self._at, self._seconds = now, seconds

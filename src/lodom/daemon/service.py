@@ -66,23 +66,22 @@ class Service:
         count = max(1, len(arguments.get("ldoms") or ()))
         fresh = ids.fresh(count)
         order = ev.CommandGiven("", verb, arguments, fresh, ids.now())
-        said: list[str] = []
         last: Document = {}
         for one in each(self._loop.engine.inventory, order):
+            if "say" in last:  # of the domain before: told even if this one is refused
+                yield {"progress": {"say": last.pop("say")}}
             request = ids.new_id()
             if password:
                 self._peers.passwords[request] = password
             try:
                 async for answer in self._followed(request, one):
-                    if "result" not in answer:
+                    if "result" in answer:
+                        last = msgspec.to_builtins(answer["result"])
+                    else:
                         yield answer
-                        continue
-                    result = msgspec.to_builtins(answer["result"])
-                    said += [result.pop("say")] if "say" in result else []
-                    last = result
             finally:
                 self._peers.passwords.pop(request, None)
-        yield {"result": {**last, **({"say": "\n".join(said)} if said else {})}}
+        yield {"result": last}
 
     async def _followed(self, request: str, order: ev.CommandGiven) -> AsyncIterator[Document]:
         event = replace(order, request=request)

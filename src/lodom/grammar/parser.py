@@ -31,7 +31,7 @@ class Command(NamedTuple):
 def find_verb(word: str) -> Verb | None:
     """The verb that *word* names: in full, by its aliases, by ``ls-``/``rm-`` and resources'."""
     for verb in VERBS:
-        if word in (verb.name, verb.shown, *verb.aliases):
+        if word and word in (verb.name, verb.shown, *verb.aliases):
             return verb
     action, _, resource = word.partition("-")
     action = next((full for full, short in ACTIONS.items() if short == action), action)

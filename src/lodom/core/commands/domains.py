@@ -47,6 +47,9 @@ def given_mac(inventory: Inventory, text: str) -> str:
 def add_domain(inventory: Inventory, order: CommandGiven) -> Step:
     """New inactive domains; each gets its UUID, MAC and first ownership record."""
     names = order.arguments["ldoms"]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidValue(what="LDom", value=name, why="it is named twice")
     for uuid, name in zip(order.fresh["uuids"], names, strict=False):
         if inventory.find(name):
             raise AlreadyExists(what="LDom", name=name)
@@ -69,10 +72,25 @@ def add_domain(inventory: Inventory, order: CommandGiven) -> Step:
 
 @command("set-domain")
 def set_domain(inventory: Inventory, order: CommandGiven) -> Step:
-    """Change failure policy and masters."""
-    domain = inventory.named(order.arguments["ldom"])
-    constraints = _policy(inventory, domain.constraints, domain.name, order.arguments)
-    return done(inventory.with_domain(replace(domain, constraints=constraints)), order)
+    """Change failure policy and masters; MAC address and host id while it does not run."""
+    arguments = order.arguments
+    domain = inventory.named(arguments["ldom"])
+    given, hostid = arguments.get("mac"), arguments.get("hostid")
+    if (given or hostid is not None) and domain.state not in (State.INACTIVE, State.BOUND):
+        raise WrongState(
+            name=domain.name,
+            why="is active; its MAC address and host id change only while it is stopped",
+        )
+    address = domain.mac
+    if given and mac.form(mac.parse(given)) != address:
+        address = given_mac(inventory, given)
+    changed = replace(
+        domain,
+        mac=address,
+        hostid=int(hostid) if hostid is not None else domain.hostid,
+        constraints=_policy(inventory, domain.constraints, domain.name, arguments),
+    )
+    return done(inventory.with_domain(changed), order)
 
 
 def _policy(

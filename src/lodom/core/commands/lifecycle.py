@@ -84,6 +84,8 @@ def each(inventory: Inventory, order: CommandGiven) -> list[CommandGiven]:
     names = order.arguments.get("ldoms") or []
     if order.arguments.get("all"):
         names = [d.name for d in inventory.sorted_domains() if d.state is state and not d.control]
+    for name in names:
+        inventory.named(name)  # nothing is begun when one of them is not there
     return [
         replace(order, arguments={**order.arguments, "ldoms": [name], "all": False})
         for name in names

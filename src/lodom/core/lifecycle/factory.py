@@ -1,5 +1,6 @@
 """The configuration of a machine that was never configured: ``factory-default``."""
 
+from lodom.core.alloc.mac import hostid
 from lodom.core.model.domain import PRIMARY, Bindings, Block, Constraints, Domain, State, Vcpu
 from lodom.core.model.host import Machine
 from lodom.core.model.inventory import Inventory, Ownership
@@ -12,6 +13,7 @@ def first_inventory(machine: Machine, uuid: str, mac: str) -> Inventory:
         uuid=uuid,
         name=PRIMARY,
         mac=mac,
+        hostid=hostid(mac),
         state=State.ACTIVE,
         agent=True,
         constraints=constraints,
