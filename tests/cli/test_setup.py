@@ -88,6 +88,40 @@ def test_the_first_failure_stops(ldmd: StubLdmd) -> None:
     assert ldmd.asked[-1][0] == "add-vconscon"
 
 
+def test_a_guest_in_one_go(ldmd: StubLdmd, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "guest",
+        "web1",
+        "--disk",
+        "/d.qcow2",
+        "--cd",
+        "/s.iso",
+        "--vcpu",
+        "2",
+        "--memory",
+        "2G",
+        "--firmware",
+        "uefi",
+    ]
+    assert setup([*words, "--yes"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "# ldm add-vdsdev /d.qcow2 web1-disk0@primary-vds0",
+        "# ldm add-vdsdev options=ro /s.iso web1-cd0@primary-vds0",
+        "# ldm add-domain web1",
+        "# ldm set-vcpu 2 web1",
+        "# ldm set-memory 2G web1",
+        "# ldm add-vdisk disk0 web1-disk0@primary-vds0 web1",
+        "# ldm add-vdisk cd0 web1-cd0@primary-vds0 web1",
+        "# ldm add-vnet vnet0 primary-vsw0 web1",
+        "# ldm set-variable firmware=uefi web1",
+    ]
+    assert len(ldmd.asked) == 9
+    assert setup([*words, "--exports"]) == 1
+    said = capsys.readouterr()
+    assert [line.split()[2] for line in said.out.splitlines()] == ["add-vdsdev", "add-vdsdev"]
+    assert len(ldmd.asked) == 9
+
+
 def test_fingerprint(ldmd: StubLdmd, capsys: pytest.CaptureFixture[str]) -> None:
     ldmd.answers = lambda _verb, _arguments: iter([{"result": {"fingerprint": "SHA256:ab"}}])
     assert setup(["fingerprint"]) == 0

@@ -24,7 +24,7 @@ GRAIN = 256 * MIB
 
 STOP_S = 120
 """A guest has this long to shut down before it is ended."""
-TASKS = ("trust", "fingerprint", "stop-guests", "start-guests", "import-libvirt")
+TASKS = ("trust", "fingerprint", "stop-guests", "start-guests", "import-libvirt", "guest")
 
 Document = Mapping[str, Any]
 
@@ -48,6 +48,8 @@ def setup(argv: Sequence[str]) -> int:
             return guarded(_start_guests)
         case "import-libvirt":
             return guarded(lambda: _import(options))
+        case "guest":
+            return guarded(lambda: _guest(options))
     return guarded(lambda: _first_steps(yes=options.yes, net_dev=options.net_dev))
 
 
@@ -66,9 +68,18 @@ def _parser() -> argparse.ArgumentParser:
     take = tasks.add_parser("import-libvirt", help="show how a libvirt domain becomes ours")
     take.add_argument("file", type=Path, help="what virsh dumpxml NAME printed")
     take.add_argument("--name", default="", help="another name for the domain")
-    take.add_argument("--switch", default="primary-vsw0", help="switch of its network devices")
-    take.add_argument("--service", default="primary-vds0", help="disk server of its volumes")
-    take.add_argument("--yes", action="store_true", default=argparse.SUPPRESS, help="do it")
+    new = tasks.add_parser("guest", help="define a domain with given images")
+    new.add_argument("name")
+    new.add_argument("--disk", action="append", default=[], help="an image, in the order of disks")
+    new.add_argument("--cd", action="append", default=[], help="an image that is only read")
+    new.add_argument("--vcpu", type=int, default=1, help="default 1")
+    new.add_argument("--memory", default="1G", help="default 1G")
+    new.add_argument("--firmware", default="", help="bios or uefi")
+    new.add_argument("--exports", action="store_true", help="only the volumes: for the target")
+    for task in (take, new):
+        task.add_argument("--switch", default="primary-vsw0", help="of its network devices")
+        task.add_argument("--service", default="primary-vds0", help="disk server of its volumes")
+        task.add_argument("--yes", action="store_true", default=argparse.SUPPRESS, help="do it")
     return parser
 
 
@@ -143,6 +154,17 @@ def _import(options: argparse.Namespace) -> int:
     again = ["import-libvirt", "--yes", "--name", plan.name, "--switch", options.switch]
     again += ["--service", options.service, str(options.file)]
     return _carry_out(plan.commands, yes=options.yes, again=shlex.join(again))
+
+
+def _guest(options: argparse.Namespace) -> int:
+    from lodom.cli.guest import Wanted, commands, exports
+
+    wanted = Wanted(
+        options.name, options.vcpu, options.memory, options.disk, options.cd, options.switch,
+        options.service, options.firmware,
+    )  # fmt: skip
+    make = exports if options.exports else commands
+    return _carry_out(make(wanted), yes=options.yes, again="the same words, and --yes")
 
 
 def _first_steps(*, yes: bool, net_dev: str) -> int:
