@@ -283,3 +283,27 @@ def test_the_control_domain_has_a_host_id(a):
     primary = a.engine.inventory.named("primary")
     assert primary.hostid >> 24 == 0x84
     assert f"{primary.hostid & 0xFFFFFF:06x}" == primary.mac.replace(":", "")[6:]
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+
+def test_the_constraint_keeps_what_was_asked_and_the_binding_is_of_whole_pages(a):
+    a.ldm("set-memory", size=3 << 20, ldom="ldg1")
+    assert asked(a).memory == 3 << 20
+    a.ldm("bind-domain", ldom="ldg1")
+    bound = a.engine.inventory.named("ldg1").bound.blocks
+    assert sum(b.size for b in bound) == 4 << 20
+
+
+def test_memory_added_behind_a_block_makes_it_longer(a):
+    a.ldm("bind-domain", ldom="ldg1")
+    for _ in range(200):  # more than a domain may have blocks
+        a.ldm("add-memory", size=2 << 20, ldom="ldg1")
+    assert len(a.engine.inventory.named("ldg1").bound.blocks) == 1
+
+
+def test_no_domain_has_more_memory_than_there_are_addresses(a):
+    with pytest.raises(InvalidValue, match="a domain can have 65536G"):
+        a.ldm("set-memory", size=1 << 70, ldom="ldg1")
+    assert asked(a).memory == GIB

@@ -256,6 +256,23 @@ class MemoryExhausted(LodomError):
 
 
 @dataclass(kw_only=True, eq=False)
+class MemoryScattered(LodomError):
+    """Enough memory is free, but in more pieces than a domain may have blocks.
+
+    Remedy:
+        Unbind or move a domain that lies between free ranges; ``ldm unbind-domain`` and
+        ``ldm bind-domain`` give a domain its memory anew in the fewest blocks.
+    """
+
+    code = "LDM-025"
+    kind = Kind.NO_ROOM
+    template = "{free} of memory are free, but {wanted} would take more than {most} blocks"
+    wanted: str
+    free: str
+    most: int
+
+
+@dataclass(kw_only=True, eq=False)
 class NoFreePort(LodomError):
     """Every console port of the concentrator is taken.
 

@@ -5,7 +5,7 @@ from itertools import permutations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lodom.core.alloc.memory import Lack, Misfit, Undecided, carve, next_ra, place, trim
+from lodom.core.alloc.memory import Lack, Misfit, Undecided, carve, joined, next_ra, place, trim
 from lodom.core.alloc.regions import subtract
 from lodom.core.model.domain import Block
 from lodom.core.model.host import RA_BASE, Region
@@ -137,3 +137,10 @@ def test_trim_gives_back_the_highest_addresses():
     assert trim(blocks, 25, page=5) == (Block(100, 0, 25),)
     assert trim(blocks, 9, page=5) == (Block(100, 0, 30), Block(130, 60, 15))
     assert trim(blocks, 50, page=5) == ()
+
+
+def test_blocks_that_adjoin_by_both_addresses_are_one():
+    a, b = Block(0x8000000, 0x10000000, 64 * MIB), Block(0xC000000, 0x14000000, 2 * MIB)
+    gap = Block(0xC200000, 0x20000000, 2 * MIB)
+    assert joined((gap, b, a)) == (Block(0x8000000, 0x10000000, 66 * MIB), gap)
+    assert joined(()) == ()

@@ -140,6 +140,18 @@ def carve(
     return tuple(Block(ra, part.base, part.size) for ra, part in zip(ras, parts, strict=False))
 
 
+def joined(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """The same memory in as few blocks as it has: what adjoins by RA and by PA is one."""
+    whole: list[Block] = []
+    for block in sorted(blocks):
+        last = whole[-1] if whole else None
+        if last and (last.ra + last.size, last.pa + last.size) == (block.ra, block.pa):
+            whole[-1] = Block(last.ra, last.pa, last.size + block.size)
+        else:
+            whole.append(block)
+    return tuple(whole)
+
+
 def next_ra(blocks: Sequence[Block], ra_base: int) -> int:
     """The real address behind a domain's last block."""
     return max((b.ra + b.size for b in blocks), default=ra_base)

@@ -14,6 +14,7 @@ from lodom.core.errors import CpuReconfigurationDisabled, InvalidValue, WrongSta
 from lodom.core.events import CommandGiven
 from lodom.core.lifecycle import binding
 from lodom.core.model.domain import Block, Domain, State, Vcpu
+from lodom.core.model.host import MAX_MEMORY
 from lodom.core.model.inventory import Inventory
 from lodom.core.units import format_size, round_up
 
@@ -119,8 +120,13 @@ def change_memory(inventory: Inventory, order: CommandGiven) -> Step:
         if domain.bindings
         else domain.constraints.memory
     )
-    amount = round_up(number(order, "size"), page)
+    amount = number(order, "size")
+    if domain.bindings:  # what is asked of an inactive domain is kept as it was asked
+        amount = round_up(amount, page)
     new = _wanted(order, have, amount, "memory size")
+    if new > MAX_MEMORY:
+        why = f"a domain can have {format_size(MAX_MEMORY)}"
+        raise InvalidValue(what="memory size", value=format_size(new), why=why)
     inventory = _ask(inventory, domain, memory=new)
     if domain.bindings is None:
         return done(inventory, order)
@@ -131,7 +137,8 @@ def change_memory(inventory: Inventory, order: CommandGiven) -> Step:
     blocks = domain.bindings.blocks
     if new >= have:
         more = binding.grant_memory(inventory, new - have, blocks) if new > have else ()
-        return done(_bind(inventory, domain, blocks=(*blocks, *more)), order)
+        blocks = memory.joined((*blocks, *more))
+        return done(_bind(inventory, domain, blocks=blocks), order)
     kept = memory.trim(blocks, have - new, page=page)
     inventory = _bind(inventory, domain, blocks=kept)
     gone = _difference(blocks, kept)

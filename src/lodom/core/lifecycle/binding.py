@@ -11,6 +11,7 @@ from lodom.core.errors import (
     InUse,
     InvalidValue,
     MemoryExhausted,
+    MemoryScattered,
     NoFreePort,
     ObjectUnknown,
     StrandsExhausted,
@@ -42,7 +43,8 @@ def grant_memory(
     """Blocks for *size* bytes more, behind those that the domain has.
 
     Raises:
-        MemoryExhausted: less is free, or only in more pieces than a domain may have.
+        MemoryExhausted: less is free.
+        MemoryScattered: enough is free, in more pieces than a domain may have.
     """
     machine = inventory.machine
     got = memory.carve(
@@ -53,7 +55,10 @@ def grant_memory(
         max_blocks=MAX_BLOCKS - len(have),
     )
     if isinstance(got, memory.Misfit):
-        raise MemoryExhausted(wanted=format_size(got.wanted), free=format_size(got.free))
+        wanted, free = format_size(got.wanted), format_size(got.free)
+        if got.lack is memory.Lack.LAYOUT:
+            raise MemoryScattered(wanted=wanted, free=free, most=MAX_BLOCKS)
+        raise MemoryExhausted(wanted=wanted, free=free)
     return got
 
 

@@ -10,6 +10,8 @@ RA_BASE = 0x8000000
 """Real address of a domain's first block unless the machine says otherwise."""
 
 MAX_BLOCKS = 128
+MAX_MEMORY = 1 << 46
+"""Bytes that a domain can ask for: what the 46 address bits of a large x86-64 machine reach."""
 
 
 @dataclass(frozen=True, order=True)
