@@ -77,9 +77,9 @@ BUGS = (
     Bug(
         "REFUSED answered while QEMU lives",
         TARGET,
-        '            return (do.CancelTimer(f"lease:{m.id}"), do.DestroyGuest(m.uuid))',
+        '            return (do.CancelTimer(f"lease:{m.id}"), do.DestroyGuest(m.uuid, m.id))',
         "            no = _send(m, msg.Refused(m.reason))\n"
-        '            return (no, do.CancelTimer(f"lease:{m.id}"), do.DestroyGuest(m.uuid))',
+        '            return (no, do.CancelTimer(f"lease:{m.id}"), do.DestroyGuest(m.uuid, m.id))',
         "explore",
     ),
     Bug(

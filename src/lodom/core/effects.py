@@ -194,9 +194,13 @@ class PanicGuest(Effect):
 
 @dataclass(frozen=True)
 class DestroyGuest(Effect):
-    """End the process and remove what was made for it: ``GuestGone``, also when there was none."""
+    """End the process and remove what was made for it: ``GuestGone``, also when there was none.
+
+    ``asker``: the migration that wants it, or ``home``; the answer names it.
+    """
 
     uuid: str
+    asker: str = "home"
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,11 @@ class Scrubbed(Event):
 
 @dataclass(frozen=True)
 class SwitchMade(Event):
-    """The bridge of the vsw is there."""
+    """The bridge of the vsw is there; *notes* is what its administrator should know of it."""
 
     request: str
     name: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,13 @@ class AgentChanged(Event):
 
 @dataclass(frozen=True)
 class GuestGone(Event):
-    """The process is proved to be gone (pidfd), and what was made for it is removed."""
+    """The process is proved to be gone (pidfd), and what was made for it is removed.
+
+    ``asker`` as in ``DestroyGuest``, whose answer this is; empty when it ended by itself.
+    """
 
     uuid: str
+    asker: str = ""
 
 
 @dataclass(frozen=True)

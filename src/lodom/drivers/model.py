@@ -85,9 +85,9 @@ class ModelHypervisor:
             case do.PanicGuest(uuid):
                 self.panic(uuid)
                 self._post(ev.PanicAnswered(uuid))
-            case do.DestroyGuest(uuid):
+            case do.DestroyGuest(uuid, asker):
                 self.kill(uuid, quiet=True)
-                self._post(ev.GuestGone(uuid))
+                self._post(ev.GuestGone(uuid, asker))
             case do.SetVcpus(uuid, vcpus, _):
                 vids = tuple(v.vid for v in vcpus)
                 self._later(AGENT_S, lambda: self._set_vcpus(uuid, vids))

@@ -273,7 +273,7 @@ def s_effect(w: World, e: Effect) -> Ways:  # noqa: C901 - one match, one line a
                     w._replace(s=post(w.s, ev.GuestRunning(UUID)), qs=q._replace(running=True)),
                 )
         case do.DestroyGuest():
-            yield "", w._replace(s=post(w.s, ev.GuestGone(UUID)), qs=Guest())
+            yield "", w._replace(s=post(w.s, ev.GuestGone(UUID, MIG)), qs=Guest())
         case _:
             yield "", w
 
@@ -317,6 +317,6 @@ def t_effect(w: World, e: Effect) -> Ways:
             done = ev.VcpusSet(UUID, (0, 1), (0, 1))
             yield "", w._replace(t=post(w.t, done), qt=q._replace(all_strands=True))
         case do.DestroyGuest():
-            yield "", w._replace(t=post(w.t, ev.GuestGone(UUID)), qt=Guest())
+            yield "", w._replace(t=post(w.t, ev.GuestGone(UUID, MIG)), qt=Guest())
         case _:
             yield "", w

@@ -154,7 +154,7 @@ def entry(m: SourceMigration) -> Effects:
                 _timer(m, "doubt", steps.DOUBT_S),
             )
         case Phase.CLEANING:
-            return (*_stop_timers(m, "resend", "doubt"), do.DestroyGuest(m.uuid))
+            return (*_stop_timers(m, "resend", "doubt"), do.DestroyGuest(m.uuid, m.id))
         case Phase.CONFIRMING:
             return (_send(m, msg.Confirm()), _timer(m, "resend", steps.pause(m.tries)))
         case Phase.ABORTED:

@@ -109,7 +109,7 @@ def entry(m: TargetMigration) -> Effects:
                 return news
             return (*news, do.AnnounceGuest(m.uuid), do.SetVcpus(m.uuid, m.vcpus, m.cpus))
         case Phase.REFUSED:
-            return (do.CancelTimer(f"lease:{m.id}"), do.DestroyGuest(m.uuid))
+            return (do.CancelTimer(f"lease:{m.id}"), do.DestroyGuest(m.uuid, m.id))
         case Phase.GONE:
             return (_send(m, msg.Refused(m.reason)),)
         case _:
@@ -284,9 +284,13 @@ def recover(m: TargetMigration, found: ev.GuestFound | None) -> tuple[TargetMigr
 def step(m: TargetMigration, event: Event) -> tuple[TargetMigration, Effects]:
     """The machine after *event*, and what is to be done.
 
+    That an earlier copy of the domain is destroyed says nothing about the process of this one.
+
     Raises:
         UnexpectedEvent: the event cannot come in this phase.
     """
+    if isinstance(event, ev.GuestGone) and event.asker not in ("", m.id):
+        return m, ()
     return advance(TRANSITIONS, LATE, m, event)
 
 

@@ -89,8 +89,8 @@ class QemuDriver:
                 await self._shut_down(uuid, button=button)
             case do.PanicGuest(uuid):
                 await self._panic(uuid)
-            case do.DestroyGuest(uuid):
-                await self._destroy(uuid)
+            case do.DestroyGuest(uuid, asker):
+                await self._destroy(uuid, asker)
             case do.SetVcpus():
                 await self._set_vcpus(effect)
             case do.SetRebootAction(uuid, stop):
@@ -149,7 +149,7 @@ class QemuDriver:
         await guest.drop()
         await self._launcher.remove(guest.uuid)
 
-    async def _destroy(self, uuid: str) -> None:
+    async def _destroy(self, uuid: str, asker: str) -> None:
         async with self._turns[uuid]:
             guest = self._guests.get(uuid)
             if guest is None:
@@ -157,7 +157,7 @@ class QemuDriver:
             else:
                 await _end(guest)
                 await self._bury(guest)
-            self._post(ev.GuestGone(uuid))
+            self._post(ev.GuestGone(uuid, asker))
 
     async def _run(self, effect: do.RunGuest) -> None:
         """The only place that says ``cont``."""
