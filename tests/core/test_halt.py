@@ -151,3 +151,14 @@ def test_unbinding_ends_the_note(a):
     a.ldm("unbind-domain", ldom="ldg1")
     a.ldm("bind-domain", ldom="ldg1")
     assert state(a, "ldg1") == (State.BOUND, False)
+
+
+def test_a_guest_that_reboots_when_asked_to_power_off_is_down_if_its_process_ended(a):
+    guests(a, "ldg1")
+    engine = Engine(a.engine.inventory)
+    uuid = engine.inventory.named("ldg1").uuid
+    engine.handle(ev.CommandGiven("r1", "stop-domain", {"ldoms": ["ldg1"]}, {}, 0))
+    assert told(engine, ev.GuestRebooted(uuid)) == []
+    assert told(engine, ev.GuestRebooted(uuid, ended=True)) == [do.DestroyGuest(uuid)]
+    assert do.Reply in map(type, told(engine, ev.GuestGone(uuid, "home")))
+    assert engine.inventory.named("ldg1").state is State.BOUND

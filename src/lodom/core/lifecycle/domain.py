@@ -296,6 +296,13 @@ def _rebooted(inventory: Inventory, d: Domain, event: ev.GuestRebooted) -> After
     return inventory, (do.DestroyGuest(d.uuid),)
 
 
+def _rebooted_instead(inventory: Inventory, d: Domain, event: ev.GuestRebooted) -> After:
+    """It was asked to power off, and reset itself; if that ended its process, it is down."""
+    if not event.ended or d.restart:
+        return inventory, ()
+    return _powered_off(inventory, d, event)
+
+
 def _agent(inventory: Inventory, d: Domain, event: ev.AgentChanged) -> After:
     deaths = 0 if event.answers else d.deaths
     return _put(inventory, d, agent=event.answers, deaths=deaths), ()
@@ -437,6 +444,7 @@ TABLE: Final[dict[tuple[State, type[Event]], Handler]] = {
     (State.ACTIVE, ev.VcpusRefused): _vcpus_refused,
     (State.STOPPING, ev.GuestPoweredOff): _powered_off,
     (State.STOPPING, ev.GuestPanicked): _panicked,
+    (State.STOPPING, ev.GuestRebooted): _rebooted_instead,
     (State.STOPPING, ev.GuestRefused): _refused,
     (State.STOPPING, ev.GuestGone): _stopped,
     (State.STOPPING, ev.AgentChanged): _agent,
