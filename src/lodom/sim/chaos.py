@@ -9,7 +9,7 @@ from functools import cache
 from lodom.core.migration.orders import RequestLost
 from lodom.core.model.inventory import Inventory
 from lodom.core.units import MIB
-from lodom.sim import operators
+from lodom.sim import disasters, operators
 from lodom.sim.host import Host
 from lodom.sim.safety import check_end
 from lodom.sim.world import Weather, World, machine
@@ -17,6 +17,9 @@ from lodom.sim.world import Weather, World, machine
 TROUBLE_S = 120.0
 PEACE_S = 400.0
 """Bound of liveness: leases, deadlines and the longest pauses, some of them one after another."""
+
+CLEAN_UPS = 4
+"""How often the administrators look at what only they can decide."""
 
 Act = Callable[[World, Host], None]
 
@@ -120,6 +123,10 @@ ACTS: dict[str, tuple[float, Act]] = {
     "stream": (2.0, _to_guest(_break)),
     "cont": (3.0, _to_guest(lambda h, u: h.hypervisor.cannot_run.add(u))),
     "lost": (2.0, _lost),
+    "tour": (2.0, disasters.tour),
+    "backup": (2.0, disasters.backup),
+    "yesterday": (1.0, disasters.yesterday),
+    "reinstall": (1.0, disasters.reinstall),
 }
 """Fault to how often it comes in one run, and what it does."""
 
@@ -176,6 +183,7 @@ class Run:
         """
         world, swarm = self.world, self.swarm
         world.crashed = self._crashed
+        world.heard = lambda host: disasters.heard(world, host)
         for host in world.hosts.values():
             host.up = False
             host.restart()
@@ -189,7 +197,11 @@ class Run:
             self._schedule(*ACTS[name])
         world.run(TROUBLE_S)
         self._heal()
-        world.run(PEACE_S)
+        for _ in range(CLEAN_UPS):
+            world.run(PEACE_S / CLEAN_UPS)
+            for host in world.hosts.values():
+                disasters.administer(world, host)
+        world.run(PEACE_S / CLEAN_UPS)
         check_end(world, strands=not swarm.refusing)
         return self._digest()
 

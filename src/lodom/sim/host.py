@@ -15,13 +15,14 @@ from lodom.core import effects as do
 from lodom.core import events as ev
 from lodom.core.engine import Batch, Engine
 from lodom.core.errors import LodomError, StepFailed
-from lodom.core.fsm import Effect, Event
+from lodom.core.fsm import Effect, Event, UnexpectedEvent
+from lodom.core.lifecycle.domain import strangers
 from lodom.core.migration.orders import CheckTarget, ReserveAsked, TargetChecked
 from lodom.core.migration.ownership import may_run
 from lodom.core.model.host import Machine, Region
 from lodom.core.model.inventory import Change, Inventory
 from lodom.sim.hypervisor import SimulatedHypervisor
-from lodom.sim.safety import Soil, check_inventory
+from lodom.sim.safety import Soil, Violated, check_inventory
 
 if TYPE_CHECKING:
     from lodom.sim.world import World
@@ -68,6 +69,10 @@ class Host:
     """It dies for certain at the so manieth place where it may; 0 for none."""
     refusing: float = 0.0
     """Chance that the host refuses a console port, a back end, a bridge, a launch."""
+    backup: Inventory | None = None
+    """A copy of the journal that was put aside."""
+    restored: bool = False
+    """Its journal is such a copy."""
     answers: dict[str, dict[str, Any] | LodomError] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     timers: dict[str, int] = field(default_factory=dict)
@@ -121,7 +126,14 @@ class Host:
             self._backlog.append(event)
             return
         self.world.note(self.facts.name, event)
-        batch = self.engine.handle(event)
+        try:
+            batch = self.engine.handle(event)
+        except UnexpectedEvent:
+            # Two journals that contradict each other may lead there, and nothing else may.
+            if not self.world.old_journals:
+                raise
+            self.engine.undo()
+            return
         if self.full and batch.changes:
             if isinstance(event, ev.CommandGiven | TargetChecked | ReserveAsked):
                 self.engine.undo()
@@ -305,12 +317,20 @@ class Host:
         for uuid in list(self.hypervisor.guests):
             self.hypervisor.kill(uuid, quiet=True)
 
+    def journal_lost(self, inventory: Inventory) -> None:
+        """It loses its power, and comes back with another journal and clean memory."""
+        self.lose_power()
+        self.inventory, self.soil = inventory, Soil()
+
     def restart(self) -> None:
         """The daemon comes back."""
         self.world.note(self.facts.name, "restarts")
         self.up, self.life = True, self.life + 1
         self.engine = Engine(self.inventory)
-        batch = self.engine.recover(self.hypervisor.found())
+        found = self.hypervisor.found()
+        if wrong := strangers(self.inventory, found):
+            raise Violated(f"{self.facts.name} refuses its own journal: {wrong}")
+        batch = self.engine.recover(found, self.world.heard(self))
         self._backlog = []
         self.soon(lambda: self._write_at_last(batch))
 

@@ -13,7 +13,7 @@ from lodom.core.fsm import Event
 from lodom.core.migration import conduct
 from lodom.core.migration.orders import CheckFailed, CheckTarget, ReserveAsked, TargetChecked
 from lodom.core.model.host import Bus, CryptoUnit, Hypervisor, Machine, Region, Strand
-from lodom.core.model.inventory import Change, Inventory, changes
+from lodom.core.model.inventory import Change, Inventory, Ownership, changes
 from lodom.core.rules.case import AgentFacts, BackendFacts, DomainFacts, SourceFacts
 from lodom.core.rules.facts import domain_facts, source_facts
 from lodom.core.units import GIB, MIB
@@ -82,6 +82,10 @@ class World:
         """Pairs of machines without a link."""
         self.domains: set[str] = set()
         """Guest domains that were added and not removed."""
+        self.touched: set[str] = set()
+        """Domains of which some journal was lost: they may be gone, but not be there twice."""
+        self.heard: Callable[[Host], dict[str, Ownership]] = lambda _: {}
+        """What a daemon that comes up hears from the others."""
         self.crashed: Callable[[Host], None] = lambda _: None
         """What to do about a daemon that has died."""
         self.hosts: dict[str, Host] = {}
@@ -98,6 +102,11 @@ class World:
             host.engine = Engine(inventory)
             host.begin(batch)
             self.hosts[host.facts.name] = host
+
+    @property
+    def old_journals(self) -> bool:
+        """Some machine runs on a journal of yesterday."""
+        return any(host.restored for host in self.hosts.values())
 
     # -- time ------------------------------------------------------------------------------------
 
