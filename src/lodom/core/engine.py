@@ -22,7 +22,8 @@ from lodom.core.commands import (  # noqa: F401
     spconfig,
 )
 from lodom.core.commands.form import COMMANDS, Step
-from lodom.core.errors import Busy, InvalidValue, LodomError, StepFailed
+from lodom.core.commands.services import refuse_while_switching, switch_failed
+from lodom.core.errors import Busy, InvalidValue, LodomError
 from lodom.core.fsm import Effect, Effects, Event
 from lodom.core.lifecycle import domain as life
 from lodom.core.lifecycle import halt, reconf
@@ -61,6 +62,8 @@ class Waiting:
     """Request to the domain, as it stood when its check for a migration began."""
     reshaping: Counter[str] = field(default_factory=Counter)
     """Changes of a domain's CPUs that are under way; gone with the effect."""
+    switches: set[str] = field(default_factory=set)
+    """Switches whose bridge is being made or changed; gone with the effect."""
 
     def copy(self) -> "Waiting":
         """As it is now."""
@@ -69,6 +72,7 @@ class Waiting:
             {request: set(regions) for request, regions in self.scrubs.items()},
             dict(self.checks),
             Counter(self.reshaping),
+            set(self.switches),
         )
 
 
@@ -99,6 +103,8 @@ class Engine:
         for e in effects:
             if isinstance(e, do.SetVcpus):
                 self._waiting.reshaping[e.uuid] += 1
+            if isinstance(e, do.MakeSwitch):
+                self._waiting.switches.add(e.name)
         return Batch(tuple(changes(before, self.inventory)), tuple(effects))
 
     def recover(
@@ -149,13 +155,13 @@ class Engine:
                 return self._timer(name)
             case ev.Scrubbed(region):
                 return self._scrubbed(region)
-            case ev.SwitchMade(_, name):
-                return self._applied((do.Settle(f"vsw:{name}"),))
-            case ev.SwitchFailed(_, name, reason, old):
-                kept = self.inventory
-                self.inventory = kept.put("vsw", name, old) if old else kept.drop("vsw", name)
-                verb = "Changing" if old else "Adding"
-                error = StepFailed(what=f"{verb} virtual switch {name}", reason=reason)
+            case ev.SwitchMade(_, name, notes):
+                self._waiting.switches.discard(name)
+                result = {"warnings": list(notes)} if notes else {}
+                return self._applied((do.Settle(f"vsw:{name}", result=result),))
+            case ev.SwitchFailed(_, name):
+                self._waiting.switches.discard(name)
+                self.inventory, error = switch_failed(self.inventory, event)
                 return self._applied((do.Settle(f"vsw:{name}", error),))
             case ev.Received(migration, message):
                 return self._message(migration, message)
@@ -178,6 +184,7 @@ class Engine:
         try:
             refuse_while_migrating(self.inventory, order)
             self._refuse_while_reshaping(order)
+            refuse_while_switching(self.inventory, order, self._waiting.switches)
             if order.verb in conduct.ORDERS:
                 step = conduct.ORDERS[order.verb](self.inventory, order)
             elif order.verb in COMMANDS:
@@ -269,7 +276,7 @@ class Engine:
         out = self.inventory.outgoing.get(d.migration)
         into = self.inventory.incoming.get(d.migration)
         if isinstance(event, ev.CopyProgressed | ev.CopyCompleted):
-            self.numbers[event.migration] = event.numbers
+            self._note_numbers(event.migration, event.numbers)
         if out:
             self._note_online(d, event)
             return [*self._step_source(out, event), *self._reported(out, event)]
@@ -284,6 +291,9 @@ class Engine:
         effects = self._step_target(into, event) if into and ended else []
         d = self.inventory.domains[uuid]
         return [*effects, *self._living(life.happen(self.inventory, d, event))]
+
+    def _note_numbers(self, migration: str, numbers: Mapping[str, int]) -> None:
+        self.numbers[migration] = {**self.numbers.get(migration, {}), **numbers}
 
     def _note_online(self, d: Domain, event: Event) -> None:
         """Which CPUs the guest runs on; its strands stay its own during a migration."""
@@ -303,6 +313,9 @@ class Engine:
 
     def _message(self, migration: str, message: msg.Message) -> list[Effect]:
         if row := self.inventory.incoming.get(migration):
+            if isinstance(message, msg.Renew) and message.total:
+                numbers = {"total": message.total, "remaining": message.remaining}
+                self._note_numbers(migration, numbers)
             return self._step_target(row, message)
         if row := self.inventory.outgoing.get(migration):
             return self._step_source(row, message)
@@ -355,10 +368,19 @@ class Engine:
             self.numbers.pop(row.id, None)
         else:
             self.inventory = self.inventory.put(table, row.id, row)
-        done = self._applied(effects)
+        done = [self._counted(e) for e in self._applied(effects)]
         if isinstance(row, source.SourceMigration):
             done += self._applied(conduct.answers(row, self.numbers.get(row.id, {})))
         return done
+
+    def _counted(self, e: Effect) -> Effect:
+        """A sign of life tells how far the copy is."""
+        if not isinstance(e, do.Send) or not isinstance(e.message, msg.Renew):
+            return e
+        numbers = self.numbers.get(e.migration, {})
+        return replace(
+            e, message=msg.Renew(numbers.get("total", 0), numbers.get("remaining", 0))
+        )
 
     def _reported(self, row: source.SourceMigration, event: Event) -> list[Effect]:
         requests = self._waiting.by_key.get(f"migration:{row.id}", ())

@@ -17,7 +17,7 @@ from lodom.core.model.host import Machine, Region
 from lodom.daemon import backends
 from lodom.daemon.peers import Peers
 from lodom.drivers.qemu.driver import QemuDriver
-from lodom.host import disks, net
+from lodom.host import disks, firewall, net
 from lodom.host.pool import Pool
 
 _log = structlog.get_logger()
@@ -52,11 +52,14 @@ class Host:
     async def close_taps(self, uuid: str) -> None:
         """Taps go with the process that holds them."""
 
-    async def make_switch(self, name: str, net_dev: str, mtu: int, mac: str) -> None:
-        """Have the bridge of a switch."""
-        self.bridges[name] = await net.make_switch(
+    async def make_switch(self, name: str, net_dev: str, mtu: int, mac: str) -> tuple[str, ...]:
+        """Have the bridge of a switch; what its administrator should know of it."""
+        made = await net.make_switch(
             self.machine.name, name, net_dev=net_dev, mtu=mtu, mac=mac, vlans=self.machine.vlans
         )
+        self.bridges[name] = made.bridge
+        traps = firewall.traps(await firewall.read()) if net_dev else ()
+        return (*made.notes, *(f"{trap.found}; {trap.remedy}" for trap in traps))
 
     async def remove_switch(self, name: str) -> None:
         """Take the bridge away if it is ours."""
@@ -137,11 +140,11 @@ class Interpreter:
 
     async def _make_switch(self, e: do.MakeSwitch) -> None:
         try:
-            await self._host.make_switch(e.name, e.net_dev, e.mtu, e.mac)
+            notes = await self._host.make_switch(e.name, e.net_dev, e.mtu, e.mac)
         except LodomError as error:
             self._post(ev.SwitchFailed(e.request, e.name, str(error), e.old))
         else:
-            self._post(ev.SwitchMade(e.request, e.name))
+            self._post(ev.SwitchMade(e.request, e.name, notes))
 
     async def _open_console(self, e: do.OpenConsole) -> None:
         socket_path, log_path = self._console_path(e.uuid)

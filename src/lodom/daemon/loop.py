@@ -194,6 +194,8 @@ def _key(effect: Effect) -> str:
             return f"migration {migration}"
         case do.Scrub():
             return "pool"
+        case do.MakeSwitch() | do.RemoveSwitch():
+            return "switches"
         case do.LaunchGuest(spec):
             return f"domain {spec.uuid}"
         case do.OpenConsole(uuid) | do.CloseConsole(uuid):

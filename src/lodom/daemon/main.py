@@ -148,7 +148,8 @@ class _Daemon:
         """Serve until cancelled."""
         for vsw in self._loop.engine.inventory.vsw.values():
             try:
-                await self._host.make_switch(vsw.name, vsw.net_dev, vsw.mtu, vsw.mac)
+                for note in await self._host.make_switch(vsw.name, vsw.net_dev, vsw.mtu, vsw.mac):
+                    _log.warning("switch", switch=vsw.name, note=note)
             except LodomError as error:
                 _log.error("switch is down", switch=vsw.name, reason=str(error))
         found = {f.uuid: f for f in await self._driver.find()}

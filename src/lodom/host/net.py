@@ -1,7 +1,8 @@
 """Virtual switches as Linux bridges and the taps of guests, in the current network namespace.
 
-A bridge of ours is known by its alias ``lodom MACHINE SWITCH``: only such a bridge is ever
-deleted.  Names are made of machine and switch, so that two machines in one namespace do not meet.
+A bridge of ours is known by its alias ``lodom MACHINE SWITCH [UPLINK up|down]``: only such a bridge
+is ever deleted.  The alias keeps what the uplink was before, so that it is put back whoever lives
+to do it.  Names are made of machine and switch, so that two machines in one namespace do not meet.
 Nothing outside our own links is changed, sysctls included.
 """
 
@@ -9,37 +10,20 @@ import fcntl
 import hashlib
 import os
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from lodom.core.errors import InUse, InvalidValue, NotSupported, StepFailed
+from lodom.core.errors import InUse, NotSupported, StepFailed
+from lodom.host import uplink
+from lodom.host.links import Link, device, find, links, netlink
 
 DEFAULT_VLAN = 1
 _TUNSETIFF = 0x400454CA
 _TAP_FLAGS = 0x0002 | 0x1000 | 0x4000  # IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
 _UNTAGGED_PVID = 0x02 | 0x04  # BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED
-
-
-@dataclass(frozen=True)
-class Link:
-    """A network link as the kernel shows it."""
-
-    index: int
-    name: str
-    kind: str
-    """``bridge``, ``tun``, ``veth`` …; empty for hardware."""
-    master: int
-    alias: str
-    loopback: bool
-    mtu: int
-    filters: bool
-    """A bridge that tells VLANs apart."""
 
 
 @dataclass(frozen=True)
@@ -67,47 +51,62 @@ def _digest(*parts: str) -> str:
 # -- switches -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Switched:
+    """The bridge of a vsw, and what its administrator should know of it."""
+
+    bridge: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A NIC in a bridge of ours, and whether it was up before."""
+
+    name: str
+    up: bool
+
+
 async def make_switch(
     machine: str, switch: str, *, net_dev: str = "", mtu: int = 1500, mac: str = "", vlans: bool
-) -> str:
-    """The name of the bridge of a vsw; safe to repeat.
+) -> Switched:
+    """Have the bridge of a vsw; safe to repeat, and changes one that is there.
 
     *net_dev* an existing bridge: that one, as it is.  A NIC: a bridge of ours with the NIC in it.
     Empty: a bridge of ours without uplink.  *vlans*: what ``can_filter_vlans`` found.
 
     Raises:
-        InvalidValue: *net_dev* does not exist, carries the host's own traffic, or has a smaller
-            MTU.
-        InUse: *net_dev* belongs to another bridge or bond.
-        StepFailed: the kernel refused; nothing of it is left.
+        InvalidValue, InUse: *net_dev* cannot be the uplink (``host.uplink``); nothing is changed.
+        StepFailed: the kernel refused; all is as it was.
     """
-    async with _netlink(f"making the bridge of {switch}") as ip:
-        uplink = await _uplink(ip, net_dev) if net_dev else None
-        if uplink and uplink.kind == "bridge":
-            return uplink.name
+    async with netlink(f"making the bridge of {switch}") as ip:
         name = bridge_name(machine, switch)
-        old = await _find(ip, name)
-        if uplink and uplink.master:
-            if not old or uplink.master != old.index:
-                raise InUse(what="net-dev", name=net_dev, user=await _name(ip, uplink.master))
-        elif uplink:
-            await _refuse_carrier(ip, uplink)
-        if uplink and uplink.mtu < mtu:
-            why = f"{net_dev} has {uplink.mtu}; first: ip link set {net_dev} mtu {mtu}"
-            raise InvalidValue(what="mtu", value=str(mtu), why=why)
+        wire = await device(ip, net_dev) if net_dev else None
+        as_is = wire is not None and uplink.usable_as_is(wire, mtu, name)
+        old = await find(ip, name)
+        if wire and as_is:
+            if old:
+                await _drop(ip, old)
+            return Switched(wire.name, uplink.notes(wire))
+        before = _held(old) if old else None
+        same = wire and before and before.name == wire.name and wire.master == name
+        wanted = before if same else _Held(wire.name, wire.up) if wire else None
+        alias = f"lodom {machine} {switch}"
         try:
-            await _set_up_bridge(ip, name, f"lodom {machine} {switch}", mtu, mac, vlans)
-            if uplink:
-                await _enslave(ip, uplink, name, vlans)
+            link = await _set_up_bridge(ip, name, alias, mtu, mac, vlans)
+            if before and before != wanted:
+                await _let_go(ip, link, before)
+            if wanted:
+                await _hold(ip, link, alias, wanted, vlans)
         except BaseException:
-            if not old:
-                await ip.link("del", ifname=name)
+            await _undo(ip, name, old, alias, wanted, vlans)
             raise
-        return name
+        return Switched(name)
 
 
-async def _set_up_bridge(ip: Any, name: str, alias: str, mtu: int, mac: str, vlans: bool) -> None:
-    if not await _find(ip, name):
+async def _set_up_bridge(ip: Any, name: str, alias: str, mtu: int, mac: str, vlans: bool) -> Link:
+    """The bridge; an alias that it has already says more than *alias*."""
+    if not await find(ip, name):
         # A group address learned by a guest on another machine must reach it after it has moved
         # here: no multicast snooping.
         extra = {"br_vlan_filtering": 1, "br_vlan_default_pvid": DEFAULT_VLAN} if vlans else {}
@@ -115,68 +114,87 @@ async def _set_up_bridge(ip: Any, name: str, alias: str, mtu: int, mac: str, vla
             "add", ifname=name, kind="bridge", br_stp_state=0, br_forward_delay=0,
             br_mcast_snooping=0, **extra,
         )  # fmt: skip
-    link = await _find(ip, name)
+    link = await find(ip, name)
     assert link
     # Set apart: the kernel ignores an alias in the message that makes the link.
-    await ip.link("set", index=link.index, ifalias=alias, mtu=mtu, **_given(address=mac))
+    await ip.link(
+        "set", index=link.index, ifalias=link.alias or alias, mtu=mtu, **_given(address=mac)
+    )
     _quiet(name, accept_ra=0, autoconf=0, addr_gen_mode=1)
     await ip.link("set", index=link.index, state="up")
+    return link
+
+
+def _held(bridge: Link) -> _Held | None:
+    words = bridge.alias.split()
+    return _Held(words[3], words[4] == "up") if len(words) == 5 else None
+
+
+async def _hold(ip: Any, bridge: Link, alias: str, nic: _Held, vlans: bool) -> None:
+    """Take the NIC into the bridge; what it was is written down first."""
+    found = await find(ip, nic.name)
+    if not found:
+        raise StepFailed(what=f"Attaching {nic.name}", reason="the device has gone")
+    state = "up" if nic.up else "down"
+    await ip.link("set", index=bridge.index, ifalias=f"{alias} {nic.name} {state}")
+    if found.master != bridge.index:
+        await ip.link("set", index=found.index, master=bridge.index)
+    await ip.link("set", index=found.index, state="up")
+    if vlans:
+        # The wire is a trunk: each VLAN tagged but the default one.
+        await ip.vlan_filter("add", index=found.index, vlan_info={"vid": "2-4094"})
+
+
+async def _let_go(ip: Any, bridge: Link, nic: _Held) -> None:
+    """Put the NIC back to what it was; nothing if somebody else has taken it out meanwhile."""
+    found = await find(ip, nic.name)
+    if found and found.master == bridge.index:
+        if not nic.up:
+            await ip.link("set", index=found.index, state="down")
+        await ip.link("set", index=found.index, master=0)
+    alias = " ".join(bridge.alias.split()[:3])
+    await ip.link("set", index=bridge.index, ifalias=alias)
+
+
+async def _undo(
+    ip: Any, name: str, old: Link | None, alias: str, wanted: _Held | None, vlans: bool
+) -> None:
+    """After a refusal: the bridge and its uplink as *old* says."""
+    link = await find(ip, name)
+    if not link:
+        return
+    before = _held(old) if old else None
+    if wanted and wanted != before:
+        await _let_go(ip, link, wanted)
+    if not old:
+        await ip.link("del", index=link.index)
+        return
+    await ip.link("set", index=link.index, mtu=old.mtu, address=old.mac)
+    if before:
+        await _hold(ip, link, alias, before, vlans)
 
 
 async def remove_switch(machine: str, switch: str) -> None:
-    """Delete the bridge of a vsw if ldmd made it; its uplink is let go.  Safe to repeat."""
-    await _delete(f"lodom {machine} {switch}", exact=True)
+    """Delete the bridge of a vsw if ldmd made it; its uplink is as before.  Safe to repeat."""
+    await _remove(["lodom", machine, switch])
 
 
 async def remove_switches(machine: str) -> None:
     """Delete every bridge that was made for *machine*."""
-    await _delete(f"lodom {machine} ", exact=False)
+    await _remove(["lodom", machine])
 
 
-async def _delete(alias: str, *, exact: bool) -> None:
-    async with _netlink("removing a bridge") as ip:
-        for link in await _links(ip):
-            if link.alias == alias if exact else link.alias.startswith(alias):
-                await ip.link("del", index=link.index)
+async def _remove(words: list[str]) -> None:
+    async with netlink("removing a bridge") as ip:
+        for link in await links(ip):
+            if link.kind == "bridge" and link.alias.split()[: len(words)] == words:
+                await _drop(ip, link)
 
 
-async def _uplink(ip: Any, net_dev: str) -> Link:
-    link = await _find(ip, net_dev)
-    if not link:
-        raise InvalidValue(what="net-dev", value=net_dev, why="there is no such network device")
-    if link.loopback:
-        raise InvalidValue(what="net-dev", value=net_dev, why="a loopback device has no wire")
-    return link
-
-
-async def _refuse_carrier(ip: Any, link: Link) -> None:
-    """A NIC in a bridge loses its addresses: never take the one that the host talks through."""
-    addresses = [
-        a.get("address")
-        async for a in await ip.get_addr(index=link.index)
-        if not (a["family"] == 10 and a["scope"] == 253)  # a link-local one was not given by hand
-    ]
-    routes = [r async for r in await ip.get_default_routes() if r.get("oif") == link.index]
-    if addresses or routes:
-        found = f"has the address {addresses[0]}" if addresses else "has the default route"
-        raise InvalidValue(
-            what="net-dev",
-            value=link.name,
-            why=f"it {found} of this host, which a bridge would cut off: "
-            "name an existing bridge, or a device without an address, or give no net-dev",
-        )
-
-
-async def _enslave(ip: Any, uplink: Link, bridge: str, vlans: bool) -> None:
-    master = await _find(ip, bridge)
-    assert master
-    if uplink.master != master.index:
-        await ip.link("set", index=uplink.index, master=master.index)
-    await ip.link("set", index=uplink.index, state="up")
-    if vlans:
-        # The wire is a trunk: each VLAN tagged but the default one.
-        info = {"vid": "2-4094"}
-        await ip.vlan_filter("add", index=uplink.index, vlan_info=info)
+async def _drop(ip: Any, bridge: Link) -> None:
+    if nic := _held(bridge):
+        await _let_go(ip, bridge, nic)
+    await ip.link("del", index=bridge.index)
 
 
 # -- taps ---------------------------------------------------------------------------------------
@@ -202,8 +220,8 @@ async def make_tap(
         StepFailed: the kernel refused; nothing of it is left.
     """
     name, what = tap_name(machine, uuid, index), f"attaching a tap to {bridge}"
-    async with _netlink(what) as ip:
-        master = await _find(ip, bridge)
+    async with netlink(what) as ip:
+        master = await find(ip, bridge)
         if not master or master.kind != "bridge":
             raise StepFailed(what=what, reason="there is no such bridge")
         if not master.filters and (pvid != DEFAULT_VLAN or vids):
@@ -212,11 +230,13 @@ async def make_tap(
         fd = _open_tap(name)
         try:
             _quiet(name, disable_ipv6=1)
-            link = await _find(ip, name)
+            link = await find(ip, name)
             assert link, name
             # fe:… is no address that a guest is given, and never the lowest of the bridge.
             mac = "fe:" + ":".join(name[i : i + 2] for i in range(3, 13, 2))
-            await ip.link("set", index=link.index, mtu=mtu, address=mac, master=master.index)
+            # The kernel fits a bridge's MTU to its ports: the host's own bridge is to keep it.
+            size = mtu if master.alias.startswith("lodom ") else master.mtu
+            await ip.link("set", index=link.index, mtu=size, address=mac, master=master.index)
             if master.filters:
                 await _tag(ip, link.index, pvid, vids)
             await ip.link("set", index=link.index, state="up")
@@ -262,9 +282,9 @@ async def can_filter_vlans() -> bool:
 async def can_tag_vlans() -> bool:
     """An 802.1Q device can be made on a scratch bridge."""
     base = f"lq-{os.urandom(6).hex()}"
-    async with _netlink("probing 802.1Q") as ip:
+    async with netlink("probing 802.1Q") as ip:
         await ip.link("add", ifname=base, kind="bridge")
-        link = await _find(ip, base)
+        link = await find(ip, base)
         assert link
         try:
             return await _can_make(kind="vlan", link=link.index, vlan_id=2)
@@ -274,7 +294,7 @@ async def can_tag_vlans() -> bool:
 
 async def _can_make(**link: Any) -> bool:
     name = f"lp-{os.urandom(6).hex()}"
-    async with _netlink("probing the kernel") as ip:
+    async with netlink("probing the kernel") as ip:
         try:
             await ip.link("add", ifname=name, **link)
         except NetlinkError as refused:
@@ -283,44 +303,6 @@ async def _can_make(**link: Any) -> bool:
             raise
         await ip.link("del", ifname=name)
         return True
-
-
-# -- netlink ------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _netlink(what: str) -> AsyncIterator[Any]:
-    """A netlink socket; the kernel's refusals come out as ``StepFailed``."""
-    try:
-        async with AsyncIPRoute() as ip:
-            yield ip
-    except NetlinkError as refused:
-        reason = os.strerror(refused.code) if refused.code else str(refused)
-        raise StepFailed(what=what, reason=reason) from refused
-
-
-async def _links(ip: Any) -> list[Link]:
-    return [
-        Link(
-            index=raw["index"],
-            name=raw.get("ifname"),
-            kind=raw.get(("linkinfo", "kind")) or "",
-            master=raw.get("master") or 0,
-            alias=raw.get("ifalias") or "",
-            loopback=bool(raw["flags"] & 0x8),
-            mtu=raw.get("mtu") or 0,
-            filters=bool(raw.get(("linkinfo", "data", "br_vlan_filtering"))),
-        )
-        async for raw in await ip.get_links()
-    ]
-
-
-async def _find(ip: Any, name: str) -> Link | None:
-    return next((link for link in await _links(ip) if link.name == name), None)
-
-
-async def _name(ip: Any, index: int) -> str:
-    return next((link.name for link in await _links(ip) if link.index == index), str(index))
 
 
 def _given(**values: str) -> dict[str, str]:

@@ -1,14 +1,23 @@
 """Virtual I/O services: disk servers and their volumes, switches, console concentrators."""
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 
 from lodom.core.alloc import ports
 from lodom.core.commands.domains import given_mac, new_mac
 from lodom.core.commands.form import Step, command, done
 from lodom.core.effects import MakeSwitch, RemoveSwitch
-from lodom.core.errors import AlreadyExists, InUse, InvalidValue, NotSupported, ObjectUnknown
-from lodom.core.events import CommandGiven
+from lodom.core.errors import (
+    AlreadyExists,
+    Busy,
+    InUse,
+    InvalidValue,
+    NotSupported,
+    ObjectUnknown,
+    StepFailed,
+)
+from lodom.core.events import CommandGiven, SwitchFailed
 from lodom.core.model.devices import Concentrator, DiskServer, Switch, Volume
 from lodom.core.model.domain import Domain
 from lodom.core.model.inventory import Inventory
@@ -230,7 +239,8 @@ def add_vsw(inventory: Inventory, order: CommandGiven) -> Step:
 def set_vsw(inventory: Inventory, order: CommandGiven) -> Step:
     """Change a switch; what is not named stays.  The command ends when its bridge agrees.
 
-    Uplink and MTU are not dynamic: no bound domain may depend on them.
+    Uplink and MTU are not dynamic: no bound domain may depend on them.  A changed uplink lets the
+    old one go.
     """
     old, given = switch(inventory, order.arguments["name"]), order.arguments
     kept = {"pvid": old.pvid, "vids": old.vids, "mtu": old.mtu}
@@ -250,11 +260,47 @@ def set_vsw(inventory: Inventory, order: CommandGiven) -> Step:
         users = [d.name for d in inventory.sorted_domains() if d.bindings and _plugged(d, old.name)]
         if users:
             raise InUse(what="Virtual switch", name=old.name, user=", ".join(users))
-    if old.net_dev and vsw.net_dev != old.net_dev:
-        why = "its bridge keeps its first uplink; remove the switch and add it again"
-        raise NotSupported(what=f"Another net-dev for switch {old.name}", why=why)
     make = MakeSwitch(order.request, vsw.name, vsw.net_dev, vsw.mtu, vsw.mac, old)
     return Step(inventory.put("vsw", vsw.name, vsw), (make,), waits=f"vsw:{vsw.name}")
+
+
+def refuse_while_switching(
+    inventory: Inventory, order: CommandGiven, changing: Collection[str]
+) -> None:
+    """Nothing may come to depend on a switch whose bridge may yet fail, or be another.
+
+    *changing*: the switches whose bridge is being made or changed.
+
+    Raises:
+        Busy: the order depends on one of them.
+    """
+    given = order.arguments
+    wanted: set[object] = set()
+    if order.verb in ("set-vswitch", "remove-vswitch"):
+        wanted = {given.get("name")}
+    elif order.verb in ("add-vnet", "set-vnet"):
+        wanted = {given.get("switch")}
+    elif order.verb == "bind-domain" and (d := inventory.find(str(given.get("ldom")))):
+        wanted = {vnet.switch for vnet in d.constraints.vnets}
+    if busy := wanted.intersection(changing):
+        why = f"the bridge of virtual switch {min(map(str, busy))} is being changed"
+        raise Busy(what=order.verb, why=why)
+
+
+def switch_failed(inventory: Inventory, event: SwitchFailed) -> tuple[Inventory, StepFailed]:
+    """The switch as it was before the order; a new one stays if a device has come to use it.
+
+    Devices come with migrations and saved configurations too, which wait for no bridge.
+    """
+    name, reason = event.name, event.reason
+    if event.old:
+        error = StepFailed(what=f"Changing virtual switch {name}", reason=reason)
+        return inventory.put("vsw", name, event.old), error
+    users = _users(inventory, "vsw", name)
+    if users:
+        reason += f"; it stays, without a bridge, for {', '.join(users)}: ldm set-vsw gives it one"
+    error = StepFailed(what=f"Adding virtual switch {name}", reason=reason)
+    return inventory if users else inventory.drop("vsw", name), error
 
 
 def _plugged(domain: Domain, name: str) -> bool:
