@@ -1,27 +1,10 @@
 """What an installation is tried on; made once by ``root.sh``, kept under build/install."""
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hosts import BUILD, ROOT, Site
-
-NEEDED = ("debootstrap", "qemu-img", "genisoimage", "unshare", "nsenter")
-
-
-def made(*what: str) -> None:
-    """Have ``root.sh`` make it, if it is not there."""
-    missing = [p for p in NEEDED if not shutil.which(p)]
-    if missing or os.geteuid() != 0:
-        pytest.skip(f"needs root and {', '.join(missing) or 'nothing else'}: tools/setup.sh --debian")
-    for thing in what:
-        done = subprocess.run(
-            [ROOT / "tests/install/root.sh", thing], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+from hosts import BUILD, Site, made
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build/install"
 HOSTS = {"alpha": "192.0.2.1", "beta": "192.0.2.2"}
 WIRE_ADDRESS, GUESTS_ADDRESS = "192.0.2.254/24", "198.51.100.254/24"
-LIMIT_S = 120.0
+LIMIT_S = 300.0
+NEEDED = ("debootstrap", "qemu-img", "genisoimage", "unshare", "nsenter")
 
 _BOOT = """
 mount -t tmpfs none "$2"; mkdir "$2/root"
@@ -39,6 +42,20 @@ ip link set lo up
 echo ready
 read -r _ || :
 """
+
+
+def made(*what: str) -> None:
+    """Have ``root.sh`` make it, if it is not there."""
+    missing = [p for p in NEEDED if not shutil.which(p)]
+    if missing or os.geteuid() != 0:
+        pytest.skip(
+            f"needs root and {', '.join(missing) or 'nothing else'}: tools/setup.sh --debian"
+        )
+    for thing in what:
+        done = subprocess.run(
+            [ROOT / "tests/install/root.sh", thing], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
 
 
 @dataclass

@@ -15,7 +15,7 @@ _PROMPT = re.compile(r"(alpha|beta|both)# (.*)")
 
 @dataclass(frozen=True)
 class Block:
-    """The commands of one block, as (host or ``both``, command); *skipped*: why they are not run."""
+    """The commands of one block, as (host or ``both``, command); *skipped*: why none is run."""
 
     heading: str
     commands: tuple[tuple[str, str], ...]

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import made
-from hosts import BUILD, ROOT, Host, Site
+from hosts import BUILD, ROOT, Host, Site, made
 from pages import Block, blocks
 
 pytestmark = [pytest.mark.live, pytest.mark.long]
@@ -70,9 +69,7 @@ def test_from_bare_hosts_to_trust(walk: Walk) -> None:
     assert ":6482 " in listening
 
 
-def test_a_database_moves_under_load(
-    walk: Walk, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_database_moves_under_load(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
     """Every acknowledged transaction is there, the session goes on, nobody was refused."""
     walk.through("The first guest")
     walk.step()  # may it move?
