@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from lodom.core import effects as do
 from lodom.core import events as ev
 from lodom.core import messages as msg
 from lodom.core.alloc.regions import free_ranges
@@ -448,3 +449,26 @@ def test_power_lost_when_just_owned_starts_the_domain_anew_at_its_owner(world, a
     assert b.hypervisor.running() == [d.uuid]
     assert a.hypervisor.guests == {}
     assert b.engine.inventory.named("ldg1").state is State.ACTIVE
+
+
+def test_the_target_knows_how_far_the_copy_is(world, a, b):
+    """The source tells it with its signs of life; only there the numbers are known."""
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(seconds=2)
+    (row,) = a.engine.inventory.outgoing.values()
+    numbers = {"total": GIB, "remaining": GIB // 4, "transferred": 7}
+    a.engine.handle(ev.CopyProgressed(d.uuid, row.id, numbers))
+    told = [
+        e.message
+        for e in a.engine.handle(ev.TimerFired(f"renew:{row.id}")).effects
+        if isinstance(e, do.Send)
+    ]
+    assert told == [msg.Renew(GIB, GIB // 4)]
+    b.engine.handle(ev.Received(row.id, told[0]))
+    b.engine.handle(ev.CopyProgressed(d.uuid, row.id, {"transferred": 5}))
+    assert b.engine.numbers[row.id] == {
+        "total": GIB, "remaining": GIB // 4, "transferred": 5
+    }  # fmt: skip
+    b.engine.handle(ev.Received(row.id, msg.Renew()))  # of a release that does not tell
+    assert b.engine.numbers[row.id]["remaining"] == GIB // 4

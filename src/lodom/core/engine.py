@@ -378,9 +378,7 @@ class Engine:
         if not isinstance(e, do.Send) or not isinstance(e.message, msg.Renew):
             return e
         numbers = self.numbers.get(e.migration, {})
-        return replace(
-            e, message=msg.Renew(numbers.get("total", 0), numbers.get("remaining", 0))
-        )
+        return replace(e, message=msg.Renew(numbers.get("total", 0), numbers.get("remaining", 0)))
 
     def _reported(self, row: source.SourceMigration, event: Event) -> list[Effect]:
         requests = self._waiting.by_key.get(f"migration:{row.id}", ())

@@ -38,7 +38,13 @@ class Reserve(Message):
 
 @dataclass(frozen=True)
 class Renew(Message):
-    """The source is alive and goes on; the target repeats where it stands."""
+    """The source is alive and goes on; the target repeats where it stands.
+
+    ``total`` and ``remaining``: bytes of the copy, which only the source knows.
+    """
+
+    total: int = 0
+    remaining: int = 0
 
 
 @dataclass(frozen=True)
