@@ -12,7 +12,7 @@ SOURCE, TARGET = "core/migration/source.py", "core/migration/target.py"
 class Bug:
     """``file`` below the package, what stands there and what is put there, and who must see it.
 
-    ``seen_by``: ``explore`` or ``sim``.
+    ``seen_by``: ``explore`` or ``sim``; ``durable`` or ``crashes``, tests of every command.
     """
 
     name: str
@@ -138,5 +138,27 @@ BUGS = (
         'Phase.RELEASED, *first, steps.UnlockDomain(m.uuid, how if m.live else "cold"))',
         "Phase.RELEASED, *first)",
         "explore",
+    ),
+    Bug(
+        "ask a guest for ever",
+        TARGET,
+        "    if m.tries + 1 >= steps.RESTORE_TRIES:\n        return _maybe_end",
+        "    if m.tries < 0:\n        return _maybe_end",
+        "explore",
+    ),
+    Bug(
+        "effects before the journal",
+        "daemon/loop.py",
+        "        try:\n            self._store.write(batch.changes)\n        except sqlite3.Error",
+        "        self._do(batch.effects)\n"
+        "        try:\n            self._store.write(batch.changes)\n        except sqlite3.Error",
+        "durable",
+    ),
+    Bug(
+        "forget after a restart what is soiled",
+        "core/engine.py",
+        "            effects.append(do.Scrub(freed.region))",
+        "            pass",
+        "crashes",
     ),
 )
