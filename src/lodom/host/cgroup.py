@@ -84,13 +84,22 @@ def _group(base: Path, machine: str, uuid: str) -> Path:
 
 
 def _scope(uuid: str, pid: int) -> str:
-    """org.freedesktop.systemd1.Manager.StartTransientUnit, named anew for each process."""
+    """org.freedesktop.systemd1.Manager.StartTransientUnit, named anew for each process.
+
+    ``Before``: when the host goes down systemd ends it only after the guests were stopped in order.
+    """
     unit = f"lodom-{uuid}-{pid}.scope"
+    properties = (
+        ("PIDs", "au", "1", str(pid)),
+        ("Slice", "s", "lodom.slice"),
+        ("CollectMode", "s", "inactive-or-failed"),
+        ("Before", "as", "1", "lodom-guests.service"),
+    )
+    words = [word for one in properties for word in one]
     done = subprocess.run(
         ["busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
          "org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))",
-         unit, "fail", "3", "PIDs", "au", "1", str(pid), "Slice", "s", "lodom.slice",
-         "CollectMode", "s", "inactive-or-failed", "0"],
+         unit, "fail", str(len(properties)), *words, "0"],
         capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:
