@@ -517,3 +517,23 @@ def test_percent(load: float, text: str) -> None:
 def test_other_commands_print_what_ldmd_says() -> None:
     assert render("start-domain", {}, {"say": "LDom ldg1 started"}) == ["LDom ldg1 started"]
     assert render("add-vcpu", {}, {}) == []
+
+
+def test_what_a_migration_left_is_noticed(inventory: Inventory) -> None:
+    """R07 and R28: in the long list and the status, and only while it lasts."""
+    domain = inventory.named("ldg1")
+    assert "NOTICE" not in shown(inventory, "list-domain", long=True, ldoms=["ldg1"])
+    left = inventory.with_domain(
+        replace(
+            domain,
+            storage_differs=True,
+            bindings=replace(domain.bound, cpu_dr_off=True),
+        )
+    )
+    for how in ({"long": True}, {"formats": ["status"]}):
+        lines = shown(left, "list-domain", ldoms=["ldg1"], **how).splitlines()
+        first, second = lines[lines.index("NOTICE") + 1 :][:2]
+        assert first.startswith("    storage differs: ")
+        assert second == (
+            "    CPU dynamic reconfiguration is disabled until it is rebooted (ldm explain R07)"
+        )

@@ -192,6 +192,18 @@ def status(d: Document) -> list[str]:
     return section("STATUS", columns, [(operation["operation"], progress, operation["peer"])])
 
 
+def _notice(d: Document) -> list[str]:
+    """NOTICE: what a migration left that is to be known, if anything (R07, R28 to R30)."""
+    told = {
+        "storage_differs": "storage differs: its disks are not those it had where it came from; "
+        "stop it, correct the volumes, start it (ldm explain R29)",
+        "cpu_dr_off": "CPU dynamic reconfiguration is disabled until it is rebooted "
+        "(ldm explain R07)",
+    }
+    lines = [INDENT + text for key, text in told.items() if d[key]]
+    return ["NOTICE", *lines] if lines else []
+
+
 # -- sections with their peers and clients ------------------------------------------------------
 
 
@@ -247,10 +259,11 @@ def _vds_bound(d: Document) -> list[str]:
 _EXTRA: tuple[Section, ...] = (_softstate, _mac, _hostid, _control, _dependency)
 _LONG: tuple[Section, ...] = (
     _vcpu, _mau, _memory, _variables, _io, _vcc, _vsw, _vds, _network, _disk, _vcons,
+    _notice,
 )  # fmt: skip
 _BOUND: tuple[Section, ...] = (
     _vcpu, _mau, _memory, _variables, _io, _vcc_bound, _vsw_bound, _vds_bound, _network_bound,
-    _disk, _vcons,
+    _disk, _vcons, _notice,
 )  # fmt: skip
 FORMATS: dict[str, tuple[Section, ...]] = {
     "console": (_vcc, _vcons),
@@ -262,7 +275,7 @@ FORMATS: dict[str, tuple[Section, ...]] = {
     "network": (_mac, _vsw, _network),
     "physio": (_io,),
     "serial": (),
-    "status": (status,),
+    "status": (status, _notice),
 }
 """Sections of ``-o`` (digest 2.6)."""
 
