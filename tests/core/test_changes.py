@@ -307,3 +307,32 @@ def test_no_domain_has_more_memory_than_there_are_addresses(a):
     with pytest.raises(InvalidValue, match="a domain can have 65536G"):
         a.ldm("set-memory", size=1 << 70, ldom="ldg1")
     assert asked(a).memory == GIB
+
+
+# -- volumes ------------------------------------------------------------------------------------
+
+
+def exported(host, volume, **how):
+    host.ldm("add-vdiskserverdevice", backend="/vol1", volume=volume, service="vds0", **how)
+
+
+def test_an_exclusive_back_end_is_exported_once(a):
+    with pytest.raises(InUse, match="vol1@vds0"):
+        exported(a, "again", options=["excl"], force=True)
+    exported(a, "again", force=True)
+    with pytest.raises(InUse, match="vol1@vds0"):
+        a.ldm("set-vdiskserverdevice", volume="again", service="vds0", options=["excl"])
+    a.ldm("remove-vdiskserverdevice", volume="again", service="vds0")
+    a.ldm("set-vdiskserverdevice", volume="vol1", service="vds0", options=["excl"])
+    with pytest.raises(InUse, match="for one alone"):
+        exported(a, "again", force=True)
+
+
+@pytest.mark.parametrize("verb", ["add", "set"])
+def test_slices_are_refused_by_name(a, verb):
+    backend = {"backend": "/other"} if verb == "add" else {}
+    volume = "vol9" if verb == "add" else "vol1"
+    with pytest.raises(NotSupported, match="options=slice"):
+        a.ldm(
+            f"{verb}-vdiskserverdevice", volume=volume, service="vds0", options=["slice"], **backend
+        )

@@ -22,6 +22,9 @@ from lodom.core.model.devices import Concentrator, DiskServer, Switch, Volume
 from lodom.core.model.domain import Domain
 from lodom.core.model.inventory import Inventory
 
+EXCLUSIVE = "excl"
+"""Of a volume: no other volume exports its back end."""
+
 
 def _owner(inventory: Inventory, order: CommandGiven) -> str:
     """Services belong to the control domain: a guest of ours cannot serve the others."""
@@ -84,6 +87,19 @@ def remove_vds(inventory: Inventory, order: CommandGiven) -> Step:
     return done(inventory.drop("vds", vds.name), order)
 
 
+def _volume_options(order: CommandGiven) -> tuple[str, ...]:
+    options = tuple(order.arguments.get("options") or ())
+    if "slice" in options:
+        raise NotSupported(what="options=slice", why="Linux guests see whole disks")
+    return options
+
+
+def _exports(inventory: Inventory, backend: str) -> list[tuple[str, Volume]]:
+    """The volumes that export *backend* already, each with its disk server."""
+    every = ((s.name, v) for s in inventory.vds.values() for v in s.volumes)
+    return [(name, volume) for name, volume in every if volume.backend == backend]
+
+
 @command("add-vdiskserverdevice")
 def add_vdsdev(inventory: Inventory, order: CommandGiven) -> Step:
     """Export a back end under a volume name; twice the same back end only with ``-f``."""
@@ -91,19 +107,18 @@ def add_vdsdev(inventory: Inventory, order: CommandGiven) -> Step:
     name, backend = order.arguments["volume"], order.arguments["backend"]
     if vds.volume(name):
         raise AlreadyExists(what="Volume", name=name, where=f' in vds "{vds.name}"')
-    options = tuple(order.arguments.get("options") or ())
-    if "slice" in options:
-        raise NotSupported(what="options=slice", why="Linux guests see whole disks")
+    options = _volume_options(order)
     if not backend.startswith("/") and not re.match(r"(nbd|nbd\+unix|rbd):", backend):
         raise InvalidValue(what="backend", value=backend, why="give an absolute path, nbd: or rbd:")
     mpgroup = order.arguments.get("mpgroup") or ""
-    for other in inventory.vds.values():
-        for volume in other.volumes:
-            if volume.backend == backend and not order.arguments.get("force"):
-                if mpgroup and volume.mpgroup == mpgroup:
-                    continue
-                user = f"volume {volume.name}@{other.name}; -f exports it a second time"
-                raise InUse(what="Back end", name=backend, user=user)
+    for owner, volume in _exports(inventory, backend):
+        if EXCLUSIVE in (*options, *volume.options):
+            user = f"volume {volume.name}@{owner}, and options=excl wants it for one alone"
+            raise InUse(what="Back end", name=backend, user=user)
+        paths = mpgroup and volume.mpgroup == mpgroup
+        if not paths and not order.arguments.get("force"):
+            user = f"volume {volume.name}@{owner}; -f exports it a second time"
+            raise InUse(what="Back end", name=backend, user=user)
     volume = Volume(name, backend, options, mpgroup)
     return done(inventory.put("vds", vds.name, replace(vds, volumes=(*vds.volumes, volume))), order)
 
@@ -119,7 +134,11 @@ def set_vdsdev(inventory: Inventory, order: CommandGiven) -> Step:
         raise InUse(what="Volume", name=volume.name, user=user)
     if "options" in order.arguments:
         shared = volume.read_only
-        volume = replace(volume, options=tuple(order.arguments["options"] or ()))
+        volume = replace(volume, options=_volume_options(order))
+        others = [e for e in _exports(inventory, volume.backend) if e[1].name != volume.name]
+        if EXCLUSIVE in volume.options and others:
+            user = ", ".join(f"volume {v.name}@{owner}" for owner, v in others)
+            raise InUse(what="Back end", name=volume.backend, user=user)
         disks = _disks_on(inventory, vds.name, volume.name)
         if shared and not volume.read_only and len(disks) > 1:
             raise InUse(what="Volume", name=volume.name, user=", ".join(disks))
