@@ -254,6 +254,7 @@ def test_memory_that_does_not_fit_is_refused_with_the_known_words(world, a, b):
 
 def test_a_domain_handed_to_a_lost_machine_is_taken_back_on_consent(world, a, b):
     d = guest(a)
+    copied = a.hypervisor.found()[d.uuid]
     a.order("migrate-domain", ldom="ldg1", host="b")
     world.run(until=lambda: any(r.phase == "ceded" for r in a.engine.inventory.outgoing.values()))
     b.crash()
@@ -262,8 +263,11 @@ def test_a_domain_handed_to_a_lost_machine_is_taken_back_on_consent(world, a, b)
     assert "has not answered" in "\n".join(told["lines"])
     assert a.hypervisor.running() == []
     b.hypervisor.guests.clear()
-    assert "runs here again" in a.ldm("recover-domain", ldom="ldg1", yes=True)["say"]
+    said = a.ldm("recover-domain", ldom="ldg1", yes=True)["say"]
+    assert said == "LDom ldg1 is started here anew, from its disks"
+    world.run(seconds=10)
     assert a.hypervisor.running() == [d.uuid]
+    assert a.hypervisor.found()[d.uuid].pid != copied.pid, "its disks may be newer than the copy"
     assert a.engine.inventory.ownership[d.uuid].epoch == 3
 
 

@@ -125,12 +125,13 @@ def recover(inventory: Inventory, order: ev.CommandGiven) -> Step:
         f"Journal here:  CEDED, epoch {owner.epoch} belongs to instance {owner.owner}.",
         f"Process here:  {here}.",
         f"Target:        {heard}.",
-        "Unknown:       whether the target has set the domain running.",
+        "Unknown:       whether the target has set the domain running, and written to its disks.",
         "If the target comes back, the two end this by themselves; nothing needs to be done.",
     ]
     action = (
-        f"take LDom {domain.name} back and run it here, ONLY IF {row.host} is off for ever or was "
-        "reinstalled; if the domain runs there, two copies would write the same disks"
+        f"take LDom {domain.name} back and start it here anew from its disks, as after a power "
+        f"loss, ONLY IF {row.host} is off for ever or was reinstalled; if the domain runs there, "
+        "two copies would write the same disks"
     )
     return Step(inventory, (do.Reply(order.request, {"lines": lines, "action": action}),))
 
@@ -170,11 +171,20 @@ def begin(
     if blockers:
         verdict = "would fail if attempted" if event.dry_run else "failed"
         refusal = MigrationRefused(
-            name=domain.name, verdict=verdict, findings=event.findings, drawing=event.drawing
+            name=domain.name,
+            verdict=verdict,
+            findings=event.findings,
+            drawing=event.drawing,
+            rules=inventory.machine.rules,
         )
         return do.Fail(event.request, refusal)
     if event.dry_run:
-        found = {"findings": event.findings, "domain": domain.name, "streams": event.streams}
+        found = {
+            "findings": event.findings,
+            "domain": domain.name,
+            "rules": inventory.machine.rules,
+            **({"streams": event.streams} if domain.state is State.ACTIVE else {}),
+        }
         return do.Reply(event.request, found)
     if (busy := in_progress(inventory)) or domain.migration:
         name = busy[0][0] if busy else domain.name
@@ -218,7 +228,7 @@ def answers(row: source.SourceMigration, numbers: Mapping[str, int]) -> Effects:
     if row.phase is source.Phase.CONFIRMING:
         result = {
             "domain": row.name,
-            "numbers": {**numbers, "streams": row.streams},
+            "numbers": {**numbers, "streams": row.streams} if row.live else {},
             "warnings": list(row.warnings),
         }
         return (do.Settle(migration, result=result),)
@@ -226,7 +236,8 @@ def answers(row: source.SourceMigration, numbers: Mapping[str, int]) -> Effects:
         return (do.Settle(migration, MigrationInDoubt(name=row.name, host=row.host)),)
     if row.phase is source.Phase.RELEASED:
         failed = MigrationFailed(name=row.name, reason=row.reason or "cancelled")
-        back = f"LDom {row.name} runs here again" if row.taken_back else ""
+        here = "is started here anew, from its disks" if row.anew or row.gone else "runs here again"
+        back = f"LDom {row.name} {here}" if row.taken_back else ""
         recovered = do.Settle(f"recover:{row.id}", say=back)
         return (do.Settle(migration, failed), do.Settle(cancelled), recovered)
     return ()

@@ -82,6 +82,8 @@ class SourceMigration:
     """The target says, after CEDED, that it does not know this migration (reinstalled?)."""
     taken_back: bool = False
     """The target refused after CEDED; this machine owns the domain again, at epoch + 2."""
+    anew: bool = False
+    """Taken back although the target may have run it: its disks may be newer than our copy."""
     gone: bool = False
     """Its process died on the way."""
     guest_end: str = ""
@@ -164,7 +166,9 @@ def entry(m: SourceMigration) -> Effects:
                 *_stop_timers(m, "renew", "stall"),
             )
         case Phase.RESUMING:
-            return (*_stop_timers(m, "resend", "doubt"), do.RunGuest(m.uuid, m.epoch_here))
+            run = do.RunGuest(m.uuid, m.epoch_here)
+            act = do.DestroyGuest(m.uuid, m.id) if m.anew else run
+            return (*_stop_timers(m, "resend", "doubt"), act)
         case Phase.RESTORING:
             return (do.SetVcpus(m.uuid, m.vcpus, m.cpus),)
         case Phase.RELEASED:
@@ -254,8 +258,12 @@ def _not_known(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
 
 
 def _recovered(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
-    """The administrator vouches that the target does not and will not run the domain."""
-    return _take_back(replace(m, reason="taken back by recover-domain"))
+    """The administrator vouches that the target does not and will not run the domain.
+
+    It may have run there: memory of before and disks of after would spoil each other, so the copy
+    here is destroyed and the domain started anew.
+    """
+    return _take_back(replace(m, anew=True, reason="taken back by recover-domain"))
 
 
 def _owned(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
