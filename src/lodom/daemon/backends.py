@@ -4,16 +4,15 @@ Also the watch on their sizes: a volume that has grown grows for the guest that 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import structlog
 
 from lodom.core.errors import LodomError
-from lodom.core.lifecycle.spec import guest_disks
-from lodom.core.model.domain import State
+from lodom.core.model.domain import Domain, State
 from lodom.core.model.inventory import Inventory
 from lodom.drivers.qemu import images
-from lodom.host import disks
+from lodom.host import disks, qcow2
 
 _log = structlog.get_logger()
 EVERY_S = 5.0
@@ -60,6 +59,15 @@ def _of(top: disks.BackendFacts, image: disks.BackendFacts, words: str) -> str:
     return words if image is top else f"lies on {image.path}, which {words}"
 
 
+def _raw(inventory: Inventory, domain: Domain) -> Iterator[tuple[int, str]]:
+    """Index and path of the disks whose size is that of their back end."""
+    for disk in domain.constraints.vdisks:
+        server = inventory.vds.get(disk.server)
+        volume = server.volume(disk.volume) if server else None
+        if volume and not disks.is_url(volume.backend) and not qcow2.is_named(volume.backend):
+            yield disk.id, volume.backend
+
+
 class Sizes:
     """Tells running guests when a raw volume of theirs has grown.
 
@@ -84,11 +92,9 @@ class Sizes:
         for domain in inventory.sorted_domains():
             if domain.control or domain.state is not State.ACTIVE or domain.migration:
                 continue
-            for disk in guest_disks(inventory, domain):
-                if disks.is_url(disk.backend):
-                    continue
-                size = await asyncio.to_thread(disks.size, disk.backend)
-                key, seen = (domain.uuid, disk.index), (disk.backend, size)
+            for index, backend in _raw(inventory, domain):
+                size = await asyncio.to_thread(disks.size, backend)
+                key, seen = (domain.uuid, index), (backend, size)
                 if self._told.get(key) == seen or await self._try(domain.name, key, seen):
                     told[key] = seen
         self._told = told

@@ -132,7 +132,7 @@ def size(path: str) -> int:
     """Bytes of a raw back end, looked up without opening it; 0 if it cannot be known."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return 0
     if not stat.S_ISBLK(status.st_mode):
         return status.st_size

@@ -31,6 +31,9 @@ def test_what_is_packed_is_unpacked_and_nothing_else(tmp_path):
     for bad, why in ((b"no", "header"), (bomb, "too long"), (whole[:-6], "cut off")):
         with pytest.raises(InvalidValue, match=why):
             firmware.unpack(tmp_path, UUID, bad)
+    for name in ("../x", "", "a/b", "x\n"):
+        with pytest.raises(InvalidValue, match="not a UUID"):
+            firmware.unpack(tmp_path, name, whole)
     assert (tmp_path / f"{UUID}.fd").read_bytes() == b"variables"
 
 

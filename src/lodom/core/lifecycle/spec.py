@@ -42,7 +42,7 @@ def guest_spec(inventory: Inventory, domain: Domain, *, like: Runtime | None = N
         plugged=plugged,
         strands=tuple((vid, pinned.get(vid, everywhere)) for vid in plugged),
         blocks=tuple(sorted(bound.blocks)),
-        disks=guest_disks(inventory, domain),
+        disks=_disks(inventory, domain),
         nics=_nics(inventory, domain),
         firmware=boot("firmware") or "bios",
         kernel=boot("boot-kernel"),
@@ -80,8 +80,7 @@ def _volume(inventory: Inventory, disk: Vdisk) -> Volume | None:
     return server.volume(disk.volume) if server else None
 
 
-def guest_disks(inventory: Inventory, domain: Domain) -> tuple[GuestDisk, ...]:
-    """The disks of a domain whose volumes are all here, by index."""
+def _disks(inventory: Inventory, domain: Domain) -> tuple[GuestDisk, ...]:
     disks = []
     order = boot_order(inventory, domain)
     for disk in domain.constraints.vdisks:

@@ -5,6 +5,7 @@ the flash with the memory and writes it to the target's file before the guest ru
 domain that moves without running, ldmd sends the file (docs/decisions/0007-uefi-variables.md).
 """
 
+import re
 import zlib
 from collections.abc import Collection
 from pathlib import Path
@@ -30,7 +31,7 @@ def store(folder: Path, uuid: str, template: Path) -> Path:
     Raises:
         StepFailed: it cannot be made.
     """
-    path = folder / f"{uuid}.fd"
+    path = _file(folder, uuid)
     if not path.exists():
         try:
             _write(path, template.read_bytes())
@@ -43,7 +44,7 @@ def store(folder: Path, uuid: str, template: Path) -> Path:
 def packed(folder: Path, uuid: str) -> bytes:
     """The guest's store, compressed; empty if it has none."""
     try:
-        return zlib.compress((folder / f"{uuid}.fd").read_bytes())
+        return zlib.compress(_file(folder, uuid).read_bytes())
     except FileNotFoundError:
         return b""
 
@@ -52,7 +53,7 @@ def unpack(folder: Path, uuid: str, data: bytes) -> None:
     """Keep the store that another machine sent.
 
     Raises:
-        InvalidValue: it is no compressed store.
+        InvalidValue: it is no compressed store, or the domain's id is none.
     """
     try:
         unpacker = zlib.decompressobj()
@@ -61,7 +62,14 @@ def unpack(folder: Path, uuid: str, data: bytes) -> None:
         raise InvalidValue(what="UEFI variable store", value=uuid, why=str(e)) from e
     if unpacker.unconsumed_tail or not unpacker.eof:
         raise InvalidValue(what="UEFI variable store", value=uuid, why="too long, or cut off")
-    _write(folder / f"{uuid}.fd", content)
+    _write(_file(folder, uuid), content)
+
+
+def _file(folder: Path, uuid: str) -> Path:
+    """An id comes from another machine too: it names a file of this folder, and no other."""
+    if not re.fullmatch(r"[0-9A-Za-z-]+", uuid):
+        raise InvalidValue(what="id of a domain", value=uuid, why="not a UUID")
+    return folder / f"{uuid}.fd"
 
 
 def sweep(folder: Path, known: Collection[str]) -> None:
