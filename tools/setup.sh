@@ -29,7 +29,7 @@ setup() (
         case $option in
         --yes) yes=1 ;;
         --told) yes=1 told=1 ;; # the caller has said it and asked
-        --debian) packages+=(debootstrap fdisk e2fsprogs genisoimage) ;;
+        --debian) packages+=(debootstrap fdisk e2fsprogs genisoimage ovmf) ;;
         --python) packages=(python3 python3-venv make) ;;
         --check) action=check ;;
         --remove) action=remove ;;
@@ -64,6 +64,7 @@ _setup_has() {
     nftables) command -v nft ;;
     cpio | gcc | zstd | make | debootstrap | genisoimage) command -v "$1" ;;
     fdisk) command -v sfdisk ;;
+    ovmf) [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] ;;
     e2fsprogs) command -v mkfs.ext4 ;;
     kmod) command -v modprobe ;;
     libc6-dev) [ -e /usr/include/stdio.h ] ;;
