@@ -149,10 +149,25 @@ def test_dry_run_with_v_adds_ids_remedies_and_the_drawing(
 def test_json_prints_the_findings(
     ldmd: StubLdmd, password_file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ldmd.answers = lambda _verb, _arguments: iter([refusal()])
+    ldmd.answers = lambda _verb, _arguments: iter([refusal(rules="1.2")])
     assert run(["migrate", "-n", "--json", "-p", password_file, "ldg-src", "t2"]) == 6
     captured = capsys.readouterr()
-    assert (json.loads(captured.out), captured.err) == ({"findings": FINDINGS}, "")
+    found = {"findings": FINDINGS, "rules": "1.2"}
+    assert (json.loads(captured.out), captured.err) == (found, "")
+
+
+def test_the_report_says_which_rules_were_used(
+    ldmd: StubLdmd, password_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With -v, allowed or refused; the verdict stays the last line."""
+    words = ["migrate", "-n", "-v", "-p", password_file, "ldg-src", "t2"]
+    ldmd.answers = lambda _verb, _arguments: iter([refusal(rules="3.x")])
+    assert run(words) == 6
+    assert capsys.readouterr().err.splitlines()[-2] == "Rules:        3.x"
+    result = {"domain": "ldg-src", "findings": [], "rules": "1.2"}
+    ldmd.answers = lambda _verb, _arguments: iter([{"result": result}])
+    assert run(words) == 0
+    assert capsys.readouterr().out == "Rules:        1.2\n"
 
 
 def test_success_prints_numbers_with_v(

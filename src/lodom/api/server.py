@@ -133,7 +133,7 @@ class _Answer(Response):
 def document(error: LodomError) -> Document:
     """An error as the API tells it."""
     context = error.context()
-    more = {name: context[name] for name in ("findings", "drawing") if context.get(name)}
+    more = {name: context[name] for name in ("findings", "drawing", "rules") if context.get(name)}
     return {
         "code": error.code,
         "kind": error.kind.slug,

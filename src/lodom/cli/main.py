@@ -152,6 +152,8 @@ def report(error: Mapping[str, Any], *, verbose: bool = False) -> int:
 
         for line in lines(error["findings"], drawing=error.get("drawing", ""), verbose=verbose):
             _say_error(line)
+        if verbose and error.get("rules"):
+            _say_error(f"Rules:        {error['rules']}")
     _say_error(str(error.get("text", "")))
     if error.get("remedy") and (verbose or sys.stderr.isatty()):
         _say_error(f"Remedy: {error['remedy']}")

@@ -142,7 +142,8 @@ def _watched(order: dict[str, Any]) -> dict[str, Any]:
 
 def _refused(error: Document, *, as_json: bool, verbose: bool) -> int:
     if as_json and "findings" in error:
-        print(json.dumps({"findings": error["findings"]}, indent=2, sort_keys=True))
+        found = {key: error[key] for key in ("findings", "rules") if key in error}
+        print(json.dumps(found, indent=2, sort_keys=True))
         return int(error["exit"])
     if error.get("code") == REFUSED:
         # The findings have remedies of their own; that of the verdict would only repeat -n -v.
@@ -158,9 +159,11 @@ def _tell(result: Document, seconds: float, *, verbose: bool) -> None:
         print(f"Warning: {warning}", file=sys.stderr)
     numbers = result.get("numbers", {})
     streams = result.get("streams", numbers.get("streams"))
+    if verbose and result.get("rules"):
+        print(f"Rules:        {result['rules']}")
     if verbose and streams:
         print(f"Streams:      {streams}")
-    if verbose and "numbers" in result:
+    if verbose and numbers:
         total = numbers.get("total_ms", seconds * 1000) / 1000
         print(f"Total time:   {total:.1f} s")
         print(f"Longest stop: {numbers.get('downtime_ms', 0)} ms")

@@ -482,6 +482,8 @@ class MigrationRefused(LodomError):
     verdict: str = "failed"
     findings: tuple[object, ...] = ()
     drawing: str = ""
+    rules: str = ""
+    """The set of rules that was used: "1.2" or "3.x"."""
 
 
 @dataclass(kw_only=True, eq=False)

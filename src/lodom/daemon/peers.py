@@ -18,7 +18,7 @@ from lodom.core.messages import Message
 from lodom.core.migration.conduct import drawing, judged, own_facts, streams
 from lodom.core.migration.orders import CheckFailed, CheckTarget, ReserveAsked, TargetChecked
 from lodom.core.model.inventory import Inventory, Ownership
-from lodom.core.rules.case import DomainFacts, SourceFacts
+from lodom.core.rules.case import DomainFacts, SourceFacts, release
 from lodom.core.rules.facts import domain_facts, source_facts
 from lodom.core.rules.form import Finding
 from lodom.daemon import facts, ids
@@ -77,6 +77,7 @@ class _Verdict(msgspec.Struct):
     machine: str
     streams: int
     drawing: str = ""
+    rules: str = "1.2"
 
 
 class Peers:
@@ -167,6 +168,7 @@ class Peers:
                 domain="",
                 dry_run=e.dry_run,
                 drawing=verdict.drawing,
+                rules=verdict.rules,
                 now=ids.now(),
             )
         )
@@ -310,6 +312,7 @@ class Peers:
             target=mine.instance,
             machine=mine.name,
             streams=streams(q.source.machine, mine),
+            rules=release(q.source.machine, mine),
             drawing=drawing(inventory, q.domain, q.source) if unfit else "",
         )
         built: dict[str, Any] = msgspec.to_builtins(verdict)

@@ -175,14 +175,14 @@ def begin(
             verdict=verdict,
             findings=event.findings,
             drawing=event.drawing,
-            rules=inventory.machine.rules,
+            rules=event.rules,
         )
         return do.Fail(event.request, refusal)
     if event.dry_run:
         found = {
             "findings": event.findings,
             "domain": domain.name,
-            "rules": inventory.machine.rules,
+            "rules": event.rules,
             **({"streams": event.streams} if domain.state is State.ACTIVE else {}),
         }
         return do.Reply(event.request, found)

@@ -44,6 +44,8 @@ class TargetChecked(Event):
     dry_run: bool
     drawing: str = ""
     """The target's memory map, when the memory does not fit."""
+    rules: str = "1.2"
+    """The set of rules that both machines were judged by."""
     now: int = 0
 
 

@@ -256,6 +256,11 @@ _KINDS: Mapping[str, str] = {
 }
 
 
+def release(source: MachineFacts, target: MachineFacts) -> str:
+    """The rule set that holds between two machines: 1.2 unless both say 3.x."""
+    return "3.x" if {source.rules, target.rules} == {"3.x"} else "1.2"
+
+
 @dataclass(frozen=True)
 class Case:
     """One migration to judge.  ``force`` is the user's ``-f``."""
@@ -272,9 +277,8 @@ class Case:
 
     @property
     def release(self) -> str:
-        """The rule set: 1.2 unless both machines say 3.x."""
-        both = {self.source.machine.rules, self.target.machine.rules}
-        return "3.x" if both == {"3.x"} else "1.2"
+        """The rule set that both machines' come to."""
+        return release(self.source.machine, self.target.machine)
 
     @property
     def strict(self) -> bool:
