@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/mempolicy.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -36,7 +37,7 @@ enum {
 };
 
 static char cmdline[4096], boot_id[40], name[64] = "guest";
-static atomic_ullong counter;
+static atomic_ullong counter, spins;
 
 static void die(const char *what)
 {
@@ -418,6 +419,27 @@ static void print_status(FILE *out)
     pthread_mutex_unlock(&dirty_lock);
 }
 
+/* Nothing but interrupts is served on this CPU any more, and nobody can end it. */
+static void *spin(void *arg)
+{
+    struct sched_param top = {.sched_priority = 99};
+    if (sched_setscheduler(0, SCHED_FIFO, &top))
+        perror("sched_setscheduler");
+    for (;;)
+        atomic_fetch_add(&spins, 1);
+    return arg;
+}
+
+/* A system that hangs: each CPU turns in a circle; those that come later are of no use either. */
+static void hang(void)
+{
+    int fd = open("/proc/sys/kernel/sched_rt_runtime_us", O_WRONLY | O_CLOEXEC);
+    if (write(fd, "-1", 2) != 2)
+        perror("sched_rt_runtime_us");
+    for (long n = sysconf(_SC_NPROCESSORS_CONF); n > 0; n--)
+        spawn(spin, NULL);
+}
+
 static void obey(const char *line, FILE *out)
 {
     if (!strcmp(line, "status")) {
@@ -425,11 +447,13 @@ static void obey(const char *line, FILE *out)
         return;
     }
     bool panic = !strcmp(line, "panic"), again = !strcmp(line, "reboot");
-    bool off = !strcmp(line, "poweroff");
+    bool off = !strcmp(line, "poweroff"), stuck = !strcmp(line, "hang");
     bool dirty = !strncmp(line, "dirty ", 6) && set_dirty(line + 6, ' ');
-    fputs(panic || again || off || dirty ? "ok\n"
-          : "error: status, dirty RATE [SIZE], panic, reboot or poweroff\n", out);
+    fputs(panic || again || off || stuck || dirty ? "ok\n"
+          : "error: status, dirty RATE [SIZE], panic, hang, reboot or poweroff\n", out);
     fflush(out);
+    if (stuck)
+        hang();
     if (panic && write(open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC), "c", 1) != 1)
         perror("sysrq-trigger");
     if (again || off) {

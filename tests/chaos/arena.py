@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from select import select
 
+import shim
 from machines import LIMIT_S, Machine, World, _processes_in, eventually
 from wire import Wire
 
@@ -38,10 +39,11 @@ _SET_BOOT_ID = 'mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && ex
 
 
 class SmallDisks(Lab):
-    """The lab, with the state of each machine on a small file system of its own."""
+    """The lab, with the state of each machine on a small file system of its own, under the shim."""
 
     def _configure(self, p: Placed) -> None:
         super()._configure(p)
+        shim.prepare(p.folder)
         mount = ["mount", "-t", "tmpfs", "-o", f"size={STATE_MIB}M,mode=700", "lodom-state"]
         subprocess.run([*mount, p.folder / "state"], check=True)
 
@@ -76,8 +78,11 @@ class Arena:
     def __init__(self) -> None:
         self.lab = SmallDisks()
         self._boots: dict[str, Path] = {}
+        os.environ["LD_PRELOAD"] = str(shim.build(REPOSITORY / "build/chaos"))
         try:
             self.lab.up(SMALL)
+            for p in self.lab.machines:
+                shim.keep(p.folder, "users")
             self.beats = Heartbeats()
             self.wire = Wire(GUEST, range(2))
             self._populate()
@@ -98,6 +103,7 @@ class Arena:
 
     def down(self) -> None:
         """Nothing is left."""
+        os.environ.pop("LD_PRELOAD", None)
         for witness in ("beats", "wire"):
             if hasattr(self, witness):
                 getattr(self, witness).close()
@@ -162,9 +168,13 @@ class Arena:
         return found
 
     def lose_power(self, machine: Machine) -> None:
-        """The daemon and all its guests end in one moment; the next boot has another id."""
+        """The daemon, all its guests and all unsynced state end in one moment.
+
+        The next boot has another id.
+        """
         pids = [self.lab.pid(machine.placed), *self.qemus(machine)]
         kill_all([p for p in pids if p], signal.SIGKILL)
+        shim.lose_unsynced(machine.placed.folder)
         self.new_boot(machine)
 
     @contextmanager

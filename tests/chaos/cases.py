@@ -54,7 +54,7 @@ class Case:
         name, _, rest = self.fault.partition(":")
         if name == "guest":
             return "off" if rest == "poweroff" else "any"
-        if name == "power":
+        if name in ("power", "forever"):
             return "any"
         if name == "qemu-kill":
             kept = self.moment in BEFORE_CEDED if rest == "target" else self.moment == "confirmed"
@@ -81,6 +81,7 @@ FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "guest:reboot": BEFORE_PAUSE,
     "guest:poweroff": BEFORE_PAUSE,
     "guest:panic": BEFORE_PAUSE,
+    "guest:hang": BEFORE_PAUSE,
     "cancel": ORDER,
     "second": ORDER,
     "crossing": ORDER,
@@ -88,6 +89,12 @@ FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "full:target:5": ORDER,
     "power:source": ORDER,
     "power:target": ORDER,
+    "forever": ORDER,
+    "clock:source:86400": ORDER,
+    "clock:source:-86400": ORDER,
+    "clock:target:86400": ORDER,
+    "clock:target:-86400": ORDER,
+    "back": ORDER[ORDER.index("running") :],
     "stale:away": ("reserve",),
     "stale:returned": ("reserve",),
 }
@@ -95,8 +102,13 @@ FAULTS: Final[dict[str, tuple[str, ...]]] = {
 
 LONG_ONLY: Final[dict[str, tuple[str, ...]]] = {
     "ldmd-stop:source:70": ("copying", "paused", "completed", "cede"),
+    "ldmd-stop:both:70": ("copying", "cede", "run"),
     "ldmd-stop:target:70": ("waiting", "recheck", "loaded", "ceded", "running"),
+    "link:source:60": ("copying", "finish", "cede", "owned"),
+    "link:target:60": ("copying", "finish", "cede", "ceded", "running", "owned"),
     "link:target:100": ("copying", "finish", "cede", "ceded", "owned"),
+    "qemu-stop:source:70": ("prepared", "copying", "paused", "finish", "cede"),
+    "qemu-stop:target:70": ("waiting", "copying", "loaded", "ceded", "running", "restored"),
 }
 
 SHORT: Final = tuple(

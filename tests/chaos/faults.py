@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import shim
 from arena import GUEST, OTHER, Arena, kill_all
-from machines import Machine
+from machines import Machine, eventually
 
 from lodom.client.http import call
 from lodom.lab.watch import CLIENT, CONTROL_PORT, inside
+
+HANG_S = 150.0
+"""How long a migration of a hung guest may take to end, by its longest deadlines."""
 
 
 @dataclass
@@ -89,7 +93,7 @@ def link(s: Scene, side: str, seconds: str) -> None:
 
 
 def guest(s: Scene, word: str) -> None:
-    """The guest reboots, powers off or panics by itself."""
+    """The guest reboots, powers off, panics or hangs by itself."""
     s.control.sendall(f"{word}\n".encode())
 
 
@@ -132,6 +136,58 @@ def power(s: Scene, side: str) -> None:
     s.arena.start_ldmd(machine)
 
 
+def forever(s: Scene) -> None:
+    """The target is lost, with its link, for as long as the migration needs to be over."""
+    s.arena.lab.cut(s.target.placed)
+    s.arena.lose_power(s.target)
+
+
+def returned(s: Scene) -> None:
+    """The end of ``forever``: a hand-over in doubt is taken back; then the target is back."""
+    if GUEST in s.source.names() and s.source.row(GUEST)["flags"][5] == "e":
+        # What the lost machine has run is lost; from now on there must be one copy again.
+        s.arena.wire.forget()
+        s.source.ldm("recover-domain", "-y", GUEST)
+        s.notes.append("recovered")
+    s.arena.lab.mend(s.target.placed)
+    s.arena.start_ldmd(s.target)
+
+
+def clock(s: Scene, side: str, seconds: str) -> None:
+    """The wall clock of that side's ldmd steps, for the rest of the migration."""
+    for machine in s.side(side):
+        shim.set_clock(machine.placed.folder, int(seconds))
+
+
+def true_clock(s: Scene) -> None:
+    """The end of ``clock``."""
+    for machine in (s.source, s.target):
+        shim.set_clock(machine.placed.folder, 0)
+
+
+def unstuck(s: Scene) -> None:
+    """The end of a guest's hang: the operator sees where it is, stops it and starts it."""
+
+    def homes() -> list[Machine]:
+        return [m for m in (s.source, s.target) if GUEST in m.names()]
+
+    def at_rest() -> bool:
+        rows = [m.row(GUEST) for m in homes()]
+        return len(rows) == 1 and rows[0]["state"] == "active" and rows[0]["flags"][5] == "-"
+
+    eventually(at_rest, "the hung guest is on one machine", within=HANG_S)
+    assert len([p for m in (s.source, s.target) for p in m.qemus(GUEST)]) == 1, "two processes"
+    (home,) = homes()
+    s.notes.append(f"hung on {'source' if home is s.source else 'target'}")
+    home.ldm("stop-domain", "-f", GUEST)
+    home.ldm("start-domain", GUEST)
+
+
+def back(s: Scene) -> None:
+    """The target sends it back as soon as it lists it: done, or refused in clear words."""
+    s.extra.append(("back", s.target.begin(*s.target.migrate_words(GUEST, s.source))))
+
+
 def none(_: Scene) -> None:
     """An undisturbed migration."""
 
@@ -149,13 +205,30 @@ FAULTS: dict[str, Callable[..., None]] = {
     "crossing": crossing,
     "full": full,
     "power": power,
+    "forever": forever,
+    "clock": clock,
+    "back": back,
 }
+
+AFTERWARDS: dict[str, Callable[[Scene], None]] = {
+    "forever": returned,
+    "clock": true_clock,
+    "guest:hang": unstuck,
+}
+"""What ends a fault that lasts until ``ldm`` has answered."""
 
 
 def apply(fault: str, scene: Scene) -> None:
     """Do it, wait for its time, heal it."""
     name, *rest = fault.split(":")
     FAULTS[name](scene, *rest)
+
+
+def heal(fault: str, scene: Scene) -> None:
+    """What is to be done when ``ldm`` has answered."""
+    for name, end in AFTERWARDS.items():
+        if f"{fault}:".startswith(f"{name}:"):
+            end(scene)
 
 
 def ready(scene: Scene, fault: str) -> None:

@@ -96,6 +96,7 @@ def _disturbed(arena: Arena, case: Case, outcome: Outcome, tails: dict[str, Tail
             raise Failed(f"{what}: an unclear refusal: {ended.err.strip()}")
     if said.code and not said.err.strip():
         raise Failed("ldm failed without a word")
+    faults.heal(case.fault, scene)
     off = case.boots == "off"
     if why := wait_settled(arena, SETTLE_S, may_be_off=off):
         raise Failed(f"not at rest after {SETTLE_S:.0f} s: {why} (ldm: {said.err.strip()})")

@@ -1,6 +1,7 @@
 """Faults on real daemons, QEMU and guest: ``make chaos N=10``.
 
-    run.py --n 10 --seed 1            ten random cases, seeds 1 to 10
+    run.py --n 10                     ten random cases; the seeds are printed
+    run.py --n 10 --seed 1            seeds 1 to 10, the same cases each time
     run.py --matrix short|long        the fixed ones
     run.py --case FAULT@MOMENT …      these ones
 
@@ -10,7 +11,9 @@ host for itself.
 
 import argparse
 import os
+import random
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
@@ -24,11 +27,13 @@ def main() -> int:
     """Exit code 0 if every case passed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=0, help="how many random cases")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the first random case")
+    parser.add_argument("--seed", type=int, help="seed of the first random case")
     parser.add_argument("--matrix", choices=("short", "long"))
     parser.add_argument("--case", action="append", default=[], help="FAULT@MOMENT")
     parser.add_argument("--list", action="store_true", help="print the cases, run none")
     asked = parser.parse_args()
+    if asked.seed is None:
+        asked.seed = random.randrange(1_000_000)
     cases = _cases(asked)
     if asked.list:
         sys.stdout.writelines(f"{case}\n" for case in cases)
@@ -36,8 +41,12 @@ def main() -> int:
     if os.geteuid() or not (REPOSITORY / "build/guest/initrd").exists():
         sys.stderr.write("chaos needs root and the lab guest (guest/build.sh)\n")
         return 2
+    if asked.n:
+        sys.stdout.write(f"the same again: run.py --n {asked.n} --seed {asked.seed}\n")
+    began = time.monotonic()
     failed = _run(cases)
-    sys.stdout.write(f"{len(cases) - failed} passed, {failed} failed\n")
+    took = time.monotonic() - began
+    sys.stdout.write(f"{len(cases) - failed} passed, {failed} failed in {took:.0f} s\n")
     return 1 if failed else 0
 
 

@@ -1,12 +1,16 @@
-"""The judge of the campaign can tell two copies from one; its faults stay within the lab."""
+"""The campaign's judge can tell two copies from one; its faults are real and stay in the lab."""
 
+import sqlite3
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
 
+import shim
 from arena import fill
 from wire import Beat, judge
 
@@ -45,3 +49,57 @@ def test_the_disk_of_the_host_is_never_filled(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="not a small file system"):
         fill(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+WRITER = """
+import os, sqlite3, sys, time
+state, how = sys.argv[2].rpartition("/")[0] + "/state/", sys.argv[3]
+db = sqlite3.connect(state + "journal.db", isolation_level=None)
+db.execute("PRAGMA journal_mode=WAL")
+db.execute("PRAGMA synchronous=FULL")
+db.execute("CREATE TABLE t (n)")
+for n in range(10):
+    db.execute("INSERT INTO t VALUES (?)", (n,))
+db.execute("PRAGMA synchronous=OFF")
+db.execute("INSERT INTO t VALUES (10)")
+with open(state + "new", "w") as file:
+    file.write("synced")
+    file.flush()
+    os.fsync(file.fileno())
+    file.write(", and more")
+os.rename(state + "new", state + "old")
+open(state + "never", "w").close()
+if how == "folder":
+    os.fsync(os.open(state, os.O_RDONLY))
+print(time.time())
+sys.stdout.flush()
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("how", ["files", "folder"])
+def test_power_loss_drops_what_was_not_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "old").write_text("of before")
+    shim.prepare(tmp_path)
+    monkeypatch.setenv("LD_PRELOAD", str(shim.build(tmp_path)))
+    shim.keep(tmp_path, "old")
+    shim.set_clock(tmp_path, 86400)
+    config = str(tmp_path / "machine.toml")
+    done = subprocess.run(
+        [sys.executable, "-c", WRITER, "--config", config, how],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert float(done.stdout) - time.time() == pytest.approx(86400, abs=60), done.stderr
+    assert shim.lose_unsynced(tmp_path)
+    db = sqlite3.connect(state / "journal.db")
+    assert db.execute("SELECT max(n) FROM t").fetchone() == (9,), "FULL is kept, OFF is lost"
+    db.close()
+    left = {p.name: p.read_text() for p in state.iterdir() if not p.name.startswith("journal")}
+    if how == "files":
+        assert left == {"old": "of before", "new": "synced"}
+    else:
+        assert left == {"old": "synced", "never": ""}

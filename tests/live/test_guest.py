@@ -222,7 +222,7 @@ def test_dirtier_follows_its_rate(guest: Image, tmp_path: Path) -> None:
         assert (dirtier["rate"], dirtier["size"]) == (4, 8)
         assert (
             vm.control("dirty many")
-            == "error: status, dirty RATE [SIZE], panic, reboot or poweroff"
+            == "error: status, dirty RATE [SIZE], panic, hang, reboot or poweroff"
         )
         assert vm.control("dirty 20 16") == "ok"
         before, start = vm.status()["dirtier"], time.monotonic()
