@@ -1,4 +1,4 @@
-"""Readers of one value of a TOML file: what it means, or ValueError with the reason."""
+"""Readers of one value of a TOML file: what it means, or ``ValueError`` with the reason."""
 
 import math
 import re
@@ -12,12 +12,14 @@ from lodom.host import topology
 
 
 def text(value: Any) -> str:
+    """A text that is not empty."""
     if not isinstance(value, str) or not value:
         raise ValueError("must be a text that is not empty")
     return value
 
 
 def path(value: Any) -> Path:
+    """An absolute path."""
     path = Path(text(value))
     if not path.is_absolute():
         raise ValueError("must be an absolute path")
@@ -25,12 +27,15 @@ def path(value: Any) -> Path:
 
 
 def truth(value: Any) -> bool:
+    """True or false."""
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
     return value
 
 
 def number(low: int, high: float = math.inf) -> Callable[[Any], int]:
+    """A whole number from *low* to *high*."""
+
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             limit = f"at least {low}" if high == math.inf else f"{low} to {high}"
@@ -46,6 +51,8 @@ def auto(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def one_of(*words: str) -> Callable[[Any], str]:
+    """One of *words*."""
+
     def read(value: Any) -> str:
         if value not in words:
             raise ValueError(f"must be one of {', '.join(words)}")
@@ -55,6 +62,7 @@ def one_of(*words: str) -> Callable[[Any], str]:
 
 
 def size(value: Any) -> int:
+    """Bytes, bare or as ``512M``."""
     try:
         return parse_size(str(value) if type(value) is int else text(value))
     except ValueError:
@@ -69,6 +77,7 @@ def address(value: Any) -> int:
 
 
 def hertz(value: Any) -> int:
+    """Hz, bare or as ``1200MHz``."""
     if type(value) is int and value > 0:
         return value
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MG])Hz", str(value), re.IGNORECASE)
@@ -78,6 +87,7 @@ def hertz(value: Any) -> int:
 
 
 def cpu_list(value: Any) -> tuple[int, ...]:
+    """CPU numbers from ``0-3,8``."""
     try:
         found = topology.parse_cpu_list(text(value))
     except ValueError:
@@ -88,6 +98,7 @@ def cpu_list(value: Any) -> tuple[int, ...]:
 
 
 def ip(value: Any) -> str:
+    """An IP address, in normal form."""
     try:
         return str(ip_address(text(value)))
     except ValueError:
@@ -95,6 +106,7 @@ def ip(value: Any) -> str:
 
 
 def names(value: Any) -> tuple[str, ...]:
+    """A list of texts."""
     if not isinstance(value, list):
         raise ValueError("must be a list of names")
     return tuple(text(name) for name in value)
