@@ -24,9 +24,10 @@ from lodom.sim.handover import (
     first,
     untold,
 )  # fmt: skip
-from lodom.sim.happenings import Act, successors
+from lodom.sim.happenings import successors
 from lodom.sim.invariants import check, check_end
 from lodom.sim.packed import Packing
+from lodom.sim.processes import Act
 from lodom.sim.strata import Search
 
 

@@ -23,9 +23,10 @@ def test_a_seed_keeps_all_invariants(seed):
 
 
 def test_seeds_reach_what_they_are_for():
-    """Domains moved, migrations failed, daemons died, journals were full: not only refusals."""
+    """Domains moved, also round three machines; daemons died; journals were full, old or lost."""
     moved, lives, acts, verbs = 0, 0, set(), set()
-    for seed in range(60):
+    old, anew, round_trips = 0, 0, 0
+    for seed in range(150):
         run = Run(seed)
         run.go()
         acts |= set(run.swarm.acts)
@@ -34,9 +35,18 @@ def test_seeds_reach_what_they_are_for():
             owners = host.inventory.ownership.values()
             moved += sum(o.epoch > 1 for o in owners)
             verbs |= {o.verb for o in host.orders.values()}
+            old += host.restored
+            anew += host.facts.instance != f"instance-{host.facts.name}"
+            ledgers = [h.inventory.ownership for h in run.world.hosts.values()]
+            round_trips += any(
+                o.epoch > 2 and all(uuid in ledger for ledger in ledgers)
+                for uuid, o in host.inventory.ownership.items()
+                if len(ledgers) == 3
+            )
     assert moved > 60
     assert lives > 200
     assert acts == set(ACTS)
+    assert min(old, anew, round_trips) > 5, (old, anew, round_trips)
     assert verbs == {*COMMANDS, *ORDERS}
 
 

@@ -124,7 +124,6 @@ ACTS: dict[str, tuple[float, Act]] = {
     "cont": (3.0, _to_guest(lambda h, u: h.hypervisor.cannot_run.add(u))),
     "lost": (2.0, _lost),
     "tour": (2.0, disasters.tour),
-    "backup": (2.0, disasters.backup),
     "yesterday": (1.0, disasters.yesterday),
     "reinstall": (1.0, disasters.reinstall),
 }

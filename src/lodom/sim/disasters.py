@@ -21,16 +21,16 @@ TOUR_S = 6.0
 """A migration takes about 4 s here."""
 
 
-def backup(_: "World", host: Host) -> None:
-    """Put a copy of the journal aside."""
-    host.backup = host.inventory
-
-
 def yesterday(world: "World", host: Host) -> None:
-    """The machine comes back with the journal that was put aside."""
-    if host.backup is not None and host.up:
-        _other_journal(world, host, host.backup)
-        host.restored = True
+    """A copy of the journal is put aside; later the machine comes back with it."""
+    aside, instance = host.inventory, host.facts.instance
+
+    def come_back() -> None:
+        if host.up and host.facts.instance == instance:
+            host.restored = True
+            _other_journal(world, host, aside)
+
+    world.later(world.chance.choice((1.0, 5.0, 30.0)), come_back)
 
 
 def reinstall(world: "World", host: Host) -> None:
@@ -39,7 +39,7 @@ def reinstall(world: "World", host: Host) -> None:
         return
     machine = replace(host.facts, instance=f"instance-{world.ticket()}")
     fresh = first_inventory(machine, f"uuid-{world.ticket()}", "00:14:4f:f8:ff:02")
-    host.backup, host.restored = None, False
+    host.restored = False
     host.facts = machine
     _other_journal(world, host, fresh)
 

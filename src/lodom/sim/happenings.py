@@ -1,11 +1,6 @@
-"""What can happen next in the small world of ``handover``: each happening with what it touches.
-
-An ``Act`` names the parts of the world that it reads or writes; ``packed`` gives it a world in
-which nothing else can be read, and so need not work out the same thing twice.
-"""
+"""What can happen next in the small world of ``handover``."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from lodom.core import effects as do
 from lodom.core import events as ev
@@ -26,30 +21,16 @@ from lodom.sim.handover import (
     t_effect,
     t_step,
 )  # fmt: skip
-
-Nexts = Iterator[tuple[str, World]]
-
-
-class Act(NamedTuple):
-    """Something that may happen, in any number of ways.
-
-    ``parts``: the fields of ``World`` that it reads or writes; besides, whether a daemon is up and
-    the marks ``loaded`` and ``ran`` are there for all.
-    """
-
-    name: str
-    parts: tuple[str, ...]
-    go: Callable[[World], Nexts]
-    kind: str = ""
-    """The budget that it spends, where all its ways spend the same."""
-
-
-class Group(NamedTuple):
-    """Acts of which a look at a few parts of the world tells which can happen now."""
-
-    parts: tuple[str, ...]
-    acts: Callable[..., Iterable[Act]]
-
+from lodom.sim.processes import (
+    GUEST,
+    MOVED,
+    Act,
+    Group,
+    Nexts,
+    left_alone,
+    misdeeds,
+    spent_one,
+)  # fmt: skip
 
 # -- the daemons --------------------------------------------------------------------------------
 
@@ -110,147 +91,6 @@ def _turn(side: Side, acts: tuple[Act, ...]) -> tuple[Act, ...]:
     return (hears,) if side.events else (gets,)
 
 
-# -- the processes ------------------------------------------------------------------------------
-
-UNDER_WAY = ("active", "paused", "device")
-
-
-class _Hashable(dict[str, int]):
-    def __hash__(self) -> int:  # type: ignore[override]
-        return 0
-
-
-_NUMBERS = _Hashable()
-
-
-def _pauses(w: World) -> Nexts:
-    paused = w.qs._replace(copy="paused", running=False)
-    yield "copy pauses", w._replace(qs=paused, s=post(w.s, ev.CopyPaused(UUID, MIG)))
-
-
-def _loads(w: World) -> Nexts:
-    qt, t = w.qt._replace(copy="loaded"), post(w.t, ev.IncomingLoaded(UUID, MIG))
-    yield "target loads", w._replace(qt=qt, t=t, loaded=True)
-
-
-def _completes(w: World) -> Nexts:
-    qs, s = w.qs._replace(copy="completed"), post(w.s, ev.CopyCompleted(UUID, MIG, _NUMBERS))
-    yield "copy completes", w._replace(qs=qs, s=s)
-
-
-def _source_sees_break(w: World) -> Nexts:
-    """The other end has gone: on a stream error the process resumes its guest by itself."""
-    failed = w.qs._replace(copy="failed", running=not w.qs.off)
-    yield "the source sees its stream broken", w._replace(qs=failed, s=_copy_failed(w.s))
-
-
-def _copy_failed(s: Side) -> Side:
-    return post(s, ev.CopyFailed(UUID, MIG, ""))
-
-
-def _target_sees_break(w: World) -> Nexts:
-    t = post(w.t, ev.IncomingFailed(UUID, MIG, ""))
-    yield "the target sees its stream broken", w._replace(qt=w.qt._replace(copy="broken"), t=t)
-
-
-def _broken_exits(w: World) -> Nexts:
-    yield "broken target exits", w._replace(qt=Guest(), t=post(w.t, ev.GuestGone(UUID)))
-
-
-_PAUSES = Act("copy pauses", ("s", "qs"), _pauses)
-_LOADS = Act("target loads", ("t", "qt"), _loads)
-_COMPLETES = Act("copy completes", ("s", "qs"), _completes)
-_S_BREAKS = Act("source sees break", ("s", "qs"), _source_sees_break)
-_T_BREAKS = Act("target sees break", ("t", "qt"), _target_sees_break)
-_EXITS = Act("broken target exits", ("t", "qt"), _broken_exits)
-
-
-def _processes(qs: Guest, qt: Guest) -> Iterator[Act]:
-    if qs.copy == "active" and qs.running and qt.copy == "incoming":
-        yield _PAUSES
-    if qs.copy == "device" and qt.copy == "incoming":
-        yield _LOADS
-    if qs.copy == "device" and qt.copy in ("loaded", "ran"):
-        yield _COMPLETES
-    if qs.copy in UNDER_WAY and qt.copy in ("none", "broken"):
-        yield _S_BREAKS
-    if qt.copy == "incoming" and qs.copy in ("failed", "none") and not qs.alive:
-        yield _T_BREAKS
-    if qt.copy == "broken":
-        yield _EXITS
-
-
-# -- faults of processes and guests -------------------------------------------------------------
-
-
-def _spent(w: World, kind: str) -> Budget:
-    return w.left._replace(**{kind: getattr(w.left, kind) - 1})
-
-
-def _treason(w: World) -> Nexts:
-    """What the processes do to a copy under way, as measured."""
-    left, qs, qt = _spent(w, "process"), w.qs, w.qt
-    if qs.copy in UNDER_WAY:
-        failed = qs._replace(copy="failed", running=not qs.off)
-        broken = qt._replace(copy="broken") if qt.copy == "incoming" else qt
-        story = "all loaded, but the source resumes by itself"
-        if qt.copy != "loaded":
-            story = "stream error: the source resumes by itself"
-        yield story, w._replace(qs=failed, qt=broken, s=_copy_failed(w.s), left=left)
-    if qs.copy == "device" and qt.copy == "incoming":
-        s = post(w.s, ev.CopyCompleted(UUID, MIG, _NUMBERS))
-        done = qs._replace(copy="completed")
-        yield "completed without acknowledgement", w._replace(qs=done, s=s, left=left)
-
-
-def _source_exits(w: World) -> Nexts:
-    qs, qt = w.qs, w.qt
-    broken = qt._replace(copy="broken") if qt.copy == "incoming" and qs.copy != "none" else qt
-    s = post(w.s, ev.GuestGone(UUID))
-    left = _spent(w, "process")
-    yield "source's process exits", w._replace(qs=Guest(off=qs.off), qt=broken, s=s, left=left)
-
-
-def _target_exits(w: World) -> Nexts:
-    t = post(w.t, ev.GuestGone(UUID))
-    yield "target's process exits", w._replace(qt=Guest(), t=t, left=_spent(w, "process"))
-
-
-_TREASON = Act("treason", ("s", "qs", "qt"), _treason, "process")
-_S_EXITS = Act("source's process exits", ("s", "qs", "qt"), _source_exits, "process")
-_T_EXITS = Act("target's process exits", ("t", "qt"), _target_exits, "process")
-
-
-def _process_faults(qs: Guest, qt: Guest) -> Iterator[Act]:
-    if qs.copy in UNDER_WAY:
-        yield _TREASON
-    if qs.alive:
-        yield _S_EXITS
-    if qt.alive:
-        yield _T_EXITS
-
-
-def _guest(w: World) -> Nexts:
-    left, off = _spent(w, "guest"), w.qs._replace(running=False, off=True)
-    for news in (ev.GuestPoweredOff(UUID), ev.GuestPanicked(UUID)):
-        s = post(w.s, news)
-        yield f"guest: {type(news).__name__}", w._replace(qs=off, s=s, left=left)
-    yield "guest: GuestRebooted", w._replace(s=post(w.s, ev.GuestRebooted(UUID)), left=left)
-
-
-def _moved_guest(w: World) -> Nexts:
-    """The same on its new machine; it is an ordinary domain there, or becomes one."""
-    left, off = _spent(w, "guest"), w.qt._replace(running=False, off=True)
-    for news in (ev.GuestPoweredOff(UUID), ev.GuestPanicked(UUID)):
-        t = post(w.t, news)
-        yield f"moved guest: {type(news).__name__}", w._replace(qt=off, t=t, left=left)
-    t = post(w.t, ev.GuestRebooted(UUID))
-    yield "moved guest: GuestRebooted", w._replace(t=t, left=left)
-
-
-_GUEST = Act("guest", ("s", "qs"), _guest, "guest")
-_MOVED = Act("moved guest", ("t", "qt"), _moved_guest, "guest")
-
 # -- crashes ------------------------------------------------------------------------------------
 
 
@@ -259,11 +99,11 @@ def _down(side: Side) -> Side:
 
 
 def _s_crashes(w: World) -> Nexts:
-    yield "A crashes", w._replace(s=_down(w.s), to_s=(), left=_spent(w, "crash"))
+    yield "A crashes", w._replace(s=_down(w.s), to_s=(), left=spent_one(w, "crash"))
 
 
 def _t_crashes(w: World) -> Nexts:
-    yield "B crashes", w._replace(t=_down(w.t), to_t=(), left=_spent(w, "crash"))
+    yield "B crashes", w._replace(t=_down(w.t), to_t=(), left=spent_one(w, "crash"))
 
 
 def _found(q: Guest, home: str) -> ev.GuestFound | None:
@@ -336,13 +176,13 @@ _NETWORK = (Act("to target", ("to_t",), _to_t_bent), Act("to source", ("to_s",),
 
 
 def _cancel(w: World) -> Nexts:
-    after = s_step(w._replace(left=_spent(w, "cancel")), steps.CancelAsked(""))
+    after = s_step(w._replace(left=spent_one(w, "cancel")), steps.CancelAsked(""))
     yield "cancel", after
 
 
 def _s_timer(kind: str, budget: str = "") -> Callable[[World], Nexts]:
     def go(w: World) -> Nexts:
-        left = _spent(w, budget) if budget else w.left
+        left = spent_one(w, budget) if budget else w.left
         spent = w.s._replace(timers=w.s.timers - {kind})
         yield f"A's {kind} timer", s_step(w._replace(s=spent, left=left), steps.TIMEOUTS[kind]())
 
@@ -351,7 +191,7 @@ def _s_timer(kind: str, budget: str = "") -> Callable[[World], Nexts]:
 
 def _t_timer(kind: str, budget: str = "") -> Callable[[World], Nexts]:
     def go(w: World) -> Nexts:
-        left = _spent(w, budget) if budget else w.left
+        left = spent_one(w, budget) if budget else w.left
         spent = w.t._replace(timers=w.t.timers - {kind})
         yield f"B's {kind} timer", t_step(w._replace(t=spent, left=left), steps.TIMEOUTS[kind]())
 
@@ -394,7 +234,7 @@ def _timers(acts: dict[str, Act], *kinds: str) -> Callable[[Side], Iterable[Act]
 OWN = (
     Group(("s",), lambda side: _turn(side, _S)),
     Group(("t",), lambda side: _turn(side, _T)),
-    Group(("qs", "qt"), _processes),
+    Group(("qs", "qt"), left_alone),
 )
 """What comes of itself."""
 
@@ -412,9 +252,9 @@ the other waiting for ever by repeating itself.
 """
 
 FAULTS = (
-    Group(("qs", "qt"), _process_faults),
-    Group(("qs",), lambda qs: (_GUEST,) if qs.running else ()),
-    Group(("qt",), lambda qt: (_MOVED,) if qt.running else ()),
+    Group(("qs", "qt"), misdeeds),
+    Group(("qs",), lambda qs: (GUEST,) if qs.running else ()),
+    Group(("qt",), lambda qt: (MOVED,) if qt.running else ()),
     Group(("s",), _to_source),
     Group(("t",), _to_target),
     Group(("to_t",), lambda queue: _NETWORK[:1] if queue else ()),

@@ -69,10 +69,8 @@ class Host:
     """It dies for certain at the so manieth place where it may; 0 for none."""
     refusing: float = 0.0
     """Chance that the host refuses a console port, a back end, a bridge, a launch."""
-    backup: Inventory | None = None
-    """A copy of the journal that was put aside."""
     restored: bool = False
-    """Its journal is such a copy."""
+    """Its journal was brought back from a copy."""
     answers: dict[str, dict[str, Any] | LodomError] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     timers: dict[str, int] = field(default_factory=dict)

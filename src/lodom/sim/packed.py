@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from lodom.sim.handover import Budget, World
-from lodom.sim.happenings import FAULTS, LAST, OWN, Act, Group
+from lodom.sim.happenings import FAULTS, LAST, OWN
 from lodom.sim.invariants import CHECKS
+from lodom.sim.processes import Act, Group
 
 _BITS: Final = {"marks": 4, "qs": 6, "qt": 6, "to_t": 14, "to_s": 14, "t": 20, "s": 20}
 """Width of each part's number."""
