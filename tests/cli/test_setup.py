@@ -47,7 +47,11 @@ def test_a_quarter_is_rounded_up_to_whole_cores() -> None:
 
 
 def fresh(verb: str, _arguments: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
-    known = {"list-services": {"services": []}, "list-devices": FRESH}
+    known = {
+        "list-services": {"services": []},
+        "list-devices": FRESH,
+        "list-domain": {"domains": [{"flags": "-n-cv-"}]},
+    }
     yield {"result": known.get(verb, {})}
 
 
@@ -57,7 +61,7 @@ def test_yes_shows_and_runs_the_commands(
     ldmd.answers = fresh
     assert setup(["--yes", "--net-dev", "eth0"]) == 0
     assert capsys.readouterr().out.splitlines() == [f"# ldm {' '.join(words)}" for words in FIRST]
-    assert [verb for verb, _ in ldmd.asked[2:]] == [
+    assert [verb for verb, _ in ldmd.asked[3:]] == [
         "add-vdiskserver",
         "add-vconscon",
         "add-vswitch",
@@ -73,7 +77,7 @@ def test_without_a_terminal_nothing_is_run(
     ldmd.answers = fresh
     assert setup([]) == 1
     assert capsys.readouterr().err == "To run these commands: ldm-setup --yes\n"
-    assert [verb for verb, _ in ldmd.asked] == ["list-services", "list-devices"]
+    assert {verb for verb, _ in ldmd.asked} == {"list-services", "list-devices", "list-domain"}
 
 
 def test_the_first_failure_stops(ldmd: StubLdmd) -> None:
@@ -86,6 +90,23 @@ def test_the_first_failure_stops(ldmd: StubLdmd) -> None:
     ldmd.answers = answers
     assert setup(["--yes"]) == 4
     assert ldmd.asked[-1][0] == "add-vconscon"
+
+
+def test_a_share_that_waits_for_the_next_boot_is_not_proposed_again(
+    ldmd: StubLdmd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answers(verb: str, arguments: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
+        if verb == "list-domain":
+            yield {"result": {"domains": [{"flags": "-ndcv-"}]}}
+        elif verb == "list-services":
+            yield {"result": {"services": [{"vcc": [{}], "vsw": [{}], "vds": [{}]}]}}
+        else:
+            yield from fresh(verb, arguments)
+
+    ldmd.answers = answers
+    assert setup(["--yes"]) == 0
+    assert "waits for the next boot" in capsys.readouterr().out
+    assert [verb for verb, _ in ldmd.asked] == ["list-services", "list-devices", "list-domain"]
 
 
 def test_a_guest_in_one_go(ldmd: StubLdmd, capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,11 +170,14 @@ def _guest(options: argparse.Namespace) -> int:
 def _first_steps(*, yes: bool, net_dev: str) -> int:
     services = call("list-services", {"ldoms": []})["services"]
     devices = call("list-devices", {"all": True, "devices": []})
-    commands = proposal(services, devices, net_dev=net_dev)
-    if not commands:
+    (primary,) = call("list-domain", {"ldoms": ["primary"]})["domains"]
+    pending = "d" in primary["flags"]
+    commands = proposal(services, devices, net_dev=net_dev, pending=pending)
+    if pending:
+        print("The control domain's new share waits for the next boot of this host (flag d).")
+    elif not commands:
         print("This machine is set up: services exist, and strands and memory are free.")
-        return 0
-    return _carry_out(commands, yes=yes, again="--yes")
+    return _carry_out(commands, yes=yes, again="--yes") if commands else 0
 
 
 def _carry_out(commands: Sequence[list[str]], *, yes: bool, again: str) -> int:
@@ -191,13 +194,13 @@ def _carry_out(commands: Sequence[list[str]], *, yes: bool, again: str) -> int:
 
 
 def proposal(
-    services: Sequence[Document], devices: Document, *, net_dev: str = ""
+    services: Sequence[Document], devices: Document, *, net_dev: str = "", pending: bool = False
 ) -> list[list[str]]:
     """The commands that are still to be run, as words behind ``ldm``.
 
     Services that exist are left alone; the control domain's share is proposed only while nothing
-    is free for others.  The order is the guide's: crypto units before strands, strands before
-    memory.
+    is free for others and no delayed reconfiguration is *pending*.  The order is the guide's: crypto
+    units before strands, strands before memory.
     """
     have = {kind for group in services for kind in ("vcc", "vsw", "vds") if group[kind]}
     commands = []
@@ -208,7 +211,7 @@ def proposal(
     if "vsw" not in have:
         uplink = [f"net-dev={net_dev}"] if net_dev else []
         commands.append(["add-vsw", *uplink, "primary-vsw0", "primary"])
-    return [*commands, *_share(devices)]
+    return commands if pending else [*commands, *_share(devices)]
 
 
 def _share(devices: Document) -> list[list[str]]:

@@ -297,7 +297,10 @@ class CryptoExhausted(LodomError):
 
     code = "LDM-023"
     kind = Kind.NO_ROOM
-    template = "Not enough free cryptographic units present: {wanted} wanted, {free} free"
+    template = (
+        "Not enough free cryptographic units present: {wanted} wanted, "
+        "{free} free in the cores of its strands"
+    )
     wanted: int
     free: int
 
