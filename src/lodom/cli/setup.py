@@ -199,8 +199,8 @@ def proposal(
     """The commands that are still to be run, as words behind ``ldm``.
 
     Services that exist are left alone; the control domain's share is proposed only while nothing
-    is free for others and no delayed reconfiguration is *pending*.  The order is the guide's: crypto
-    units before strands, strands before memory.
+    is free for others and no delayed reconfiguration is *pending*.  The order is the guide's:
+    crypto units before strands, strands before memory.
     """
     have = {kind for group in services for kind in ("vcc", "vsw", "vds") if group[kind]}
     commands = []
