@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -197,8 +198,8 @@ class Site:
     """Both hosts, their wire, and the folder that both see as /srv/domains."""
 
     def __init__(self, folder: Path) -> None:
-        (folder / "shared").mkdir()
-        self.shared = folder / "shared"
+        self._folder, self.shared = folder, folder / "shared"
+        self.shared.mkdir()
         self.wire = Space.open("echo ready; read -r _ || :", pids=False)
         self.hosts: dict[str, Host] = {}
         try:
@@ -213,7 +214,7 @@ class Site:
             raise
 
     def close(self) -> None:
-        """Nothing of it is left but the folder."""
+        """Nothing of it is left."""
         for host in self.hosts.values():
             host.halt()
         self.wire.close()
@@ -221,7 +222,6 @@ class Site:
             for name in HOSTS:
                 for child in (*group.glob(f"{name}/*/"), group / name, group):
                     if child.is_dir() and not any(child.glob("*/")):
-                        try:
+                        with suppress(OSError):  # somebody else's
                             child.rmdir()
-                        except OSError:
-                            continue  # somebody else's
+        shutil.rmtree(self._folder)
