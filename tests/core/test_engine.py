@@ -441,6 +441,31 @@ def test_a_process_that_the_journal_did_not_start_is_a_stranger(world, a):
     assert "does not know" in strangers(a.inventory.drop("domains", d.uuid), found)[0]
 
 
+@pytest.mark.parametrize("phase", ["owned", "running"])
+def test_a_lost_target_that_comes_back_after_recover_domain_ends_its_side(world, a, b, phase):
+    """Found on real processes: its row and the source's stayed for ever."""
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(until=lambda: any(r.phase == phase for r in b.inventory.incoming.values()))
+    b.crash()
+    b.hypervisor.guests.clear()
+    world.run(until=lambda: any(r.doubt for r in a.inventory.outgoing.values()))
+    a.ldm("recover-domain", ldom="ldg1", yes=True)
+    world.heard = lambda host: dict(a.inventory.ownership) if host is b else {}
+    b.restart()
+    world.run(seconds=120)
+    assert a.hypervisor.running() == [d.uuid]
+    assert b.hypervisor.running() == []
+    assert not a.inventory.outgoing
+    assert not b.inventory.incoming
+    assert b.inventory.named("ldg1").state is State.BOUND
+    with pytest.raises(LodomError):
+        b.ldm("start-domain", ldoms=["ldg1"])
+    world.run(seconds=10)
+    b.ldm("unbind-domain", ldom="ldg1")
+    b.ldm("remove-domain", ldoms=["ldg1"])
+
+
 def test_power_lost_when_just_owned_starts_the_domain_anew_at_its_owner(world, a, b):
     """Found on real processes: the answer to RunGuest of the lost process stopped the new one."""
     d = guest(a)

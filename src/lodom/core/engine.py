@@ -115,7 +115,7 @@ class Engine:
         *heard*: what other machines know of domains whose process is gone; a higher epoch wins.
         """
         before = self.inventory
-        self.inventory = life.disowned(self.inventory, heard or {})
+        self.inventory = life.disowned(conduct.overtaken(self.inventory, heard or {}), heard or {})
         effects: list[Effect] = []
         for freed in self.inventory.dirty.values():
             effects.append(do.Scrub(freed.region))

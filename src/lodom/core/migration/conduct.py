@@ -394,6 +394,23 @@ def _left(inventory: Inventory, uuid: str) -> Inventory:
     return inventory
 
 
+def overtaken(inventory: Inventory, heard: Mapping[str, Ownership]) -> Inventory:
+    """What came here and was taken back by ``recover-domain`` while this machine was lost.
+
+    The hand-over is over for this side; the domain is left to ``disowned``.
+    """
+    for row in inventory.incoming.values():
+        record = heard.get(row.uuid)
+        if row.phase in (target.Phase.OWNED, target.Phase.RUNNING) and record:
+            if record.epoch <= inventory.ownership[row.uuid].epoch:
+                continue
+            inventory = inventory.drop("incoming", row.id)
+            d = inventory.domains.get(row.uuid)
+            if d and d.migration == row.id:
+                inventory = _change(inventory, d.uuid, migration="", state=State.ACTIVE)
+    return inventory
+
+
 def _change(inventory: Inventory, uuid: str, **changed: object) -> Inventory:
     return inventory.with_domain(replace(inventory.domains[uuid], **changed))  # type: ignore[arg-type]
 

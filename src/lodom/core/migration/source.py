@@ -172,7 +172,7 @@ def entry(m: SourceMigration) -> Effects:
         case Phase.RESTORING:
             return (do.SetVcpus(m.uuid, m.vcpus, m.cpus),)
         case Phase.RELEASED:
-            last = msg.Confirm() if m.refused else msg.Abort(m.reason)
+            last = msg.Confirm() if m.refused or m.anew else msg.Abort(m.reason)
             return (_send(m, last), _timer(m, "resend", steps.pause(m.tries)))
         case _:
             return _stop_timers(m, *steps.TIMEOUTS)
