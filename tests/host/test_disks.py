@@ -179,6 +179,9 @@ def image(path: Path, backing: str = "", form: str = "") -> Path:
         ("base.img", "vmdk", "does not say that it is raw or qcow2"),
         ("base.img", "qcow2", "should be qcow2, and is not"),
         ("none.img", "raw", "No such file"),
+        ("/etc/passwd", "raw", "not in the folder"),
+        ("../base.img", "raw", "not in the folder"),
+        ("folder/../base.img", "raw", "not in the folder"),
     ],
 )
 def test_a_chain_that_no_guest_may_have(tmp_path, backing, form, why):
@@ -191,6 +194,16 @@ def test_the_written_header_is_one(tmp_path):
     assert disks.probe(str(image(tmp_path / "top.qcow2"))).size == MIB
     (base,) = disks.probe(str(image(tmp_path / "up.qcow2", "top.qcow2", "qcow2"))).layers
     assert (base.path, base.format) == (str(tmp_path / "top.qcow2"), "qcow2")
+
+
+def test_a_link_in_the_folder_leads_anywhere(tmp_path, raw):
+    """Images come from anywhere; a link is the administrator's."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "base.img").symlink_to(raw)
+    for name in ("base.img", str(folder / "base.img"), "./base.img"):
+        (base,) = disks.probe(str(image(folder / "top.qcow2", name, "raw"))).layers
+        assert base.size == MIB
 
 
 def test_who_has_a_file_open_is_named(raw):

@@ -7,6 +7,7 @@ import os
 import re
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 from lodom.core.errors import InvalidValue
 
@@ -68,6 +69,9 @@ def _extension(page: bytes, at: int, wanted: int) -> bytes:
 def below(path: str, found: Header) -> tuple[str, bool] | None:
     """The image below *path*, and whether it is qcow2 itself; None if there is none.
 
+    Who made the image chose the name.  It must not lead out of the image's folder: an image from
+    elsewhere could have the guest read any file of the host.
+
     Raises:
         InvalidValue: it is nothing that a guest may be given.
     """
@@ -81,8 +85,13 @@ def below(path: str, found: Header) -> tuple[str, bool] | None:
     if found.backing_format not in ("raw", "qcow2"):
         why = f"{path} does not say that it is raw or qcow2: qemu-img rebase -u -F FORMAT -b FILE"
         raise InvalidValue(what=what, value=name, why=why)
-    lower = os.path.join(os.path.dirname(path), name)
-    return lower, found.backing_format == "qcow2"
+    # Joined as QEMU does; a link in the folder is the administrator's word.
+    folder = Path(path).parent
+    lower = folder / name
+    if ".." in lower.parts or not lower.is_relative_to(folder):
+        why = f"it is not in the folder of {path}; a symbolic link there to it will do"
+        raise InvalidValue(what=what, value=name, why=f"{why}, and qemu-img rebase -u -b LINK")
+    return str(lower), found.backing_format == "qcow2"
 
 
 def chain(path: str) -> list[tuple[str, bool]]:

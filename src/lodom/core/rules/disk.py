@@ -116,7 +116,7 @@ def storage_differs(case: Case) -> Iterator[Found]:
 
     Example:
         Two LUNs with different WWNs: refused.  A local file on each machine: a warning, unless
-        their file systems or sizes are known to differ.
+        their file systems or sizes are known to differ.  Each image below a qcow2 image counts.
 
     Sentence:
         Each logical volume refers to the same storage on both machines.
