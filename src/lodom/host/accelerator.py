@@ -8,7 +8,9 @@ host's CPU model, and KVM must not be far slower at it than emulation.
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -119,8 +121,10 @@ async def boot_guest(program: str, accelerator: str, deadline: float, *more: str
         try:
             return await _wait(process, deadline)
         finally:
-            with suppress(ProcessLookupError):
-                process.kill()
+            # process.kill() would reap one that has just ended by itself, behind asyncio's back.
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
             await process.wait()
 
 
