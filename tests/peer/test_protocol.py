@@ -119,10 +119,13 @@ def test_a_trusted_certificate_replaces_the_password(tmp_path):
     asyncio.run(run())
 
 
-def test_a_known_machine_may_ask_for_epochs_without_a_login_and_nothing_else(tmp_path):
+def test_a_known_machine_may_ask_for_epochs_and_be_examined_without_a_login(tmp_path):
     async def run():
         async with world(tmp_path, knows_key=lambda _: True) as w:
-            assert await w.client.ask("epochs", {"u": 0}, *w.at) is not None
+            for kind in ("epochs", "examine"):
+                assert await w.client.ask(kind, {"u": 0}, *w.at) is not None
+            sender, _, _ = w.hooks.asked[-1]
+            assert (sender.key, sender.address) == (w.source_id.public_key, HOST)
             with pytest.raises(PeerRefused, match="login"):
                 await w.client.ask("check", {}, *w.at)
 

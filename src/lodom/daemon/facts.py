@@ -31,13 +31,19 @@ async def exported(
 
     *same*: those whose lock handshake proved that they are the source's storage.
     """
-    wanted = {f"{d.volume}@{d.service}": (d.service, d.volume) for d in facts.disks}
-    found = await _probed(inventory, wanted)
+    found = await volumes(inventory, (f"{d.volume}@{d.service}" for d in facts.disks))
     proved = set(same)
-    return {name: _shaken(name, b, proved) for name, b in found.items()}
+    return {name: shaken(name, b, proved) for name, b in found.items()}
 
 
-def _shaken(name: str, seen: BackendFacts, same: set[str]) -> BackendFacts:
+async def volumes(inventory: Inventory, names: Iterable[str]) -> dict[str, BackendFacts]:
+    """The volumes of this machine that *names*, as ``volume@service``, has."""
+    split = {name: name.partition("@") for name in names}
+    wanted = {name: (service, volume) for name, (volume, _, service) in split.items()}
+    return await _probed(inventory, wanted)
+
+
+def shaken(name: str, seen: BackendFacts, same: set[str]) -> BackendFacts:
     """*seen* with the handshakes of its images."""
     layers = (
         replace(layer, handshake=_layer(name, n) in same) for n, layer in enumerate(seen.layers, 1)

@@ -30,6 +30,7 @@ from lodom.core.model.inventory import Inventory, Ownership, changes
 from lodom.daemon import config, ids
 from lodom.daemon.backends import Sizes
 from lodom.daemon.config import Config
+from lodom.daemon.doctor.run import doctor
 from lodom.daemon.groups import GuestGroups
 from lodom.daemon.interpret import Host, Interpreter
 from lodom.daemon.load import Loads
@@ -45,7 +46,6 @@ from lodom.host import logs, net, service, topology
 from lodom.host.accelerator import Verdict, verdict
 from lodom.host.boot import boot_id
 from lodom.host.pool import Pool
-from lodom.host.probe import features
 from lodom.peer.auth import Authenticator, Backend, Pam, Roles, UsersFile
 from lodom.peer.client import PeerClient
 from lodom.peer.identity import open_identity
@@ -64,13 +64,17 @@ def main() -> int:
     parser.add_argument("--config", type=Path, default=config.PATH, help="machine.toml")
     parser.add_argument("--debug", action="store_true", help="log every event and effect")
     parser.add_argument("--doctor", action="store_true", help="show what the host has and lacks")
+    parser.add_argument("--json", action="store_true", help="with --doctor: as JSON")
+    parser.add_argument("--peer", metavar="HOST", default="", help="with --doctor: this one too")
     parser.add_argument(
         "--reserve-memory", action="store_true", help="make the memory pool ready, early at boot"
     )
     parser.add_argument("--version", action="version", version=f"ldmd {__version__}")
     arguments = parser.parse_args()
     if arguments.doctor:
-        return asyncio.run(_doctor())
+        return _examine(arguments)
+    if arguments.json or arguments.peer:
+        parser.error("--json and --peer go with --doctor")
     if sys.flags.optimize:
         parser.error("asserts guard the state machines: ldmd does not run under -O")
     set_up_log(debug=arguments.debug)
@@ -83,6 +87,15 @@ def main() -> int:
     except asyncio.CancelledError:
         pass
     return 0
+
+
+def _examine(arguments: argparse.Namespace) -> int:
+    try:
+        peer, as_json = arguments.peer, arguments.json
+        return asyncio.run(doctor(arguments.config, as_json=as_json, peer=peer))
+    except LodomError as fault:
+        sys.stderr.write(f"ldmd: {fault}\n")
+        return 2
 
 
 def _open(settings: Config, stack: AsyncExitStack) -> Store:
@@ -181,13 +194,6 @@ class _Daemon:
         idle = [d.uuid for d in inventory.domains.values() if not d.control]
         idle = [uuid for uuid in idle if uuid not in found]
         return await self._peers.epochs(idle, list(self._trust.peers())) if idle else {}
-
-
-async def _doctor() -> int:
-    for feature in await features():
-        remedy = f" (remedy: {feature.remedy})" if feature.remedy else ""
-        print(f"{feature.name:16} {'yes' if feature.present else 'no':4} {feature.why}{remedy}")
-    return 0
 
 
 async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _Daemon:

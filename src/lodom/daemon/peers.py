@@ -22,11 +22,13 @@ from lodom.core.rules.case import DomainFacts, SourceFacts, release
 from lodom.core.rules.facts import domain_facts, source_facts
 from lodom.core.rules.form import Finding
 from lodom.daemon import facts, ids
+from lodom.daemon.doctor.peer import Examiner
 from lodom.drivers.qemu.driver import QemuDriver
 from lodom.host import locks
 from lodom.peer import codec
 from lodom.peer.client import PeerClient
 from lodom.peer.server import PeerServer, Sender
+from lodom.peer.trust import address
 
 _log = structlog.get_logger()
 CHECK_S = 60.0
@@ -97,6 +99,7 @@ class Peers:
         self._inventory = inventory
         self._post = post
         self._port = default_port
+        self.examiner = Examiner(client, inventory, default_port, driver.settings)
         self.server: PeerServer | None = None
         self.passwords: dict[str, str] = {}
         """Of requests under way, by request; memory only."""
@@ -205,11 +208,8 @@ class Peers:
         return tuple(v for v in held if seen.get(v) is True and still.get(v) is False)
 
     def address(self, host: str) -> tuple[str, int]:
-        """(host, port) of ``host``, ``host#port`` or ``[v6]``; the colon is the target name's."""
-        name, _, port = host.partition("#")
-        if port and not port.isdigit():
-            raise InvalidValue(what="target port", value=port, why="it is a number")
-        return name.strip("[]"), int(port) if port else self._port
+        """Where *host* is, with our own port as the usual one."""
+        return address(host, self._port)
 
     async def send(self, migration: str, message: Message) -> None:
         """One message, to wherever the other side of the migration is."""
@@ -280,6 +280,8 @@ class Peers:
         if kind == "epochs":
             known = self._inventory().ownership
             return {u: [known[u].epoch, known[u].owner] for u in body if u in known}
+        if kind == "examine":
+            return await self.examiner.answer(sender, body)
         if kind == "locks":
             return await self._locks(_convert(body, _Locks))
         if kind == "reserve":

@@ -53,6 +53,9 @@ class Service:
             yield {"result": {"fingerprint": self._identity.fingerprint}}
         elif verb == "trust-peer":
             yield {"result": await self._accept(arguments)}
+        elif verb == "examine-peer":
+            found = await self._peers.examiner.examine(*self._peers.address(str(arguments["host"])))
+            yield {"result": msgspec.to_builtins(found)}
         else:
             async for answer in self._order(user, verb, dict(arguments)):
                 yield answer

@@ -282,6 +282,8 @@ _OURS = (
          note="ldm-setup stop-guests; timeout in seconds"),
     Verb("start-guests", "", WRITE, "Start what stop-guests stopped",
          (_form(),), ours=True, hidden=True, note="ldm-setup start-guests"),
+    Verb("examine-peer", "", WRITE, "What this machine and another need of each other",
+         (_form(Operand("host", v.HOST)),), ours=True, hidden=True, note="ldmd --doctor --peer"),
     Verb("trust-peer", "", WRITE, "Accept the certificate of another machine",
          (_form(Option("--fingerprint", "fingerprint", v.FINGERPRINT),
                 Operand("host", v.HOST)),),

@@ -19,7 +19,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import msgspec
@@ -39,7 +39,7 @@ from lodom.peer.mailbox import Mailboxes
 VERSIONS = (1,)
 """Protocol versions of this release; with the next one, its own and this."""
 
-FREE_KINDS = frozenset({"epochs"})
+FREE_KINDS = frozenset({"epochs", "examine"})
 """Questions that a machine of a known key may ask without a login."""
 
 LOGIN_S = 600.0
@@ -58,6 +58,8 @@ class Sender:
     instance: str
     key: str
     user: str = ""
+    address: str = ""
+    """Where a question came from."""
 
 
 class Hooks(Protocol):
@@ -209,6 +211,8 @@ class PeerServer:
             if kind not in FREE_KINDS:
                 raise _Rejected(401, "login", "the login is over, or there was none")
             sender = Sender(request.headers.get(signature.INSTANCE, ""), key)
+        address = request.client.host if request.client else ""
+        sender = replace(sender, address=address.removeprefix("::ffff:"))
         return _ok(await self._hooks.ask(sender, kind, inner))
 
     async def _message(self, request: Request) -> Response:

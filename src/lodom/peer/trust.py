@@ -13,7 +13,7 @@ import socket
 import ssl
 from pathlib import Path
 
-from lodom.core.errors import LodomError, PeerUnreachable, PeerUntrusted
+from lodom.core.errors import InvalidValue, LodomError, PeerUnreachable, PeerUntrusted
 from lodom.peer.identity import fingerprint, public_key_of, write_private
 
 PORT = 6482
@@ -88,6 +88,18 @@ class Trust:
 
     def _write(self, peers: dict[str, str]) -> None:
         write_private(self._path, json.dumps(peers, indent=1, sort_keys=True).encode())
+
+
+def address(host: str, usual: int = PORT) -> tuple[str, int]:
+    """(host, port) of ``host``, ``host#port`` or ``[v6]``; the colon is the target name's.
+
+    Raises:
+        InvalidValue: the port is none.
+    """
+    name, _, port = host.partition("#")
+    if port and not (port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise InvalidValue(what="target port", value=port, why="it is a number, 1 to 65535")
+    return name.strip("[]"), int(port) if port else usual
 
 
 async def read_certificate(host: str, port: int = PORT) -> bytes:

@@ -72,6 +72,11 @@ class QemuDriver:
             close_taps=close_taps, settings=settings, post=post,
         )  # fmt: skip
 
+    @property
+    def settings(self) -> Settings:
+        """What is fixed for the life of ldmd."""
+        return self._settings
+
     async def perform(self, effect: Effect) -> None:
         """Carry *effect* out; how it ended is posted as the effect's events.
 
