@@ -81,12 +81,22 @@ def main() -> int:
     work = _reserve if arguments.reserve_memory else _serve
     try:
         asyncio.run(work(config.load(arguments.config)))
-    except (JournalUnusable, LodomError) as fault:
-        sys.stderr.write(f"ldmd: {fault}\n")
+    except Exception as fault:
+        known = _known(fault)
+        if known is None:
+            raise
+        sys.stderr.write(f"ldmd: {known}\n")
         return 1
     except asyncio.CancelledError:
         pass
     return 0
+
+
+def _known(fault: Exception) -> Exception | None:
+    """What whoever starts ldmd can mend (a port that is taken), also out of a group of tasks."""
+    while isinstance(fault, ExceptionGroup):
+        fault = fault.exceptions[0]
+    return fault if isinstance(fault, JournalUnusable | LodomError | OSError) else None
 
 
 def _examine(arguments: argparse.Namespace) -> int:
