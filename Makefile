@@ -21,8 +21,10 @@ verify-quick:    ## the same with smaller budgets of faults (10 s)
 	$(PYTHON) -m lodom.sim.explore --quick
 sim:             ## the real engine on a virtual clock with faults: make sim SEEDS=1000
 	$(PYTHON) -m lodom.sim $(SEEDS)
-chaos:           ## random faults on real processes: make chaos N=50
-	$(PYTHON) tests/chaos/run.py --n $(N)
+chaos:           ## random faults on real processes: make chaos N=50, the same again with SEED=n
+	$(PYTHON) tests/chaos/run.py --n $(N) $(if $(SEED),--seed $(SEED))
+chaos-short:     ## the fixed faults that ./test has
+	$(PYTHON) tests/chaos/run.py --matrix short
 sabotage:        ## planted defects, each must turn its test red
 	$(PYTHON) tests/sabotage/run.py
 rules:           ## every rule, where it lives, which tests keep it; then break each
@@ -30,6 +32,7 @@ rules:           ## every rule, where it lives, which tests keep it; then break 
 	$(PYTHON) -m tests.rules_mutate
 test-long: verify ## the long tests
 	.venv/bin/pytest -m long -v tests
+	$(PYTHON) tests/chaos/run.py --matrix long
 docs:            ## the generated reference
 	$(PYTHON) tools/gen_reference.py docs/reference
-.PHONY: help check pure live verify verify-quick sim chaos sabotage rules test-long docs
+.PHONY: help check pure live verify verify-quick sim chaos chaos-short sabotage rules test-long docs
