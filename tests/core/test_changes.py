@@ -221,6 +221,20 @@ def test_a_new_switch_that_fails_goes_unless_a_device_has_come_to_use_it(a):
     assert "vsw7" in engine.inventory.vsw
 
 
+def test_a_removed_switch_ends_when_its_bridge_has_gone(a):
+    engine = Engine(a.engine.inventory)
+    (remove,) = given(engine, "r1", "remove-vswitch", name="vsw1")
+    assert remove == do.RemoveSwitch("r1", "vsw1")
+    assert "vsw1" not in engine.inventory.vsw
+    assert engine.handle(ev.SwitchGone("r1", "vsw1")).effects == (do.Reply("r1", {}),)
+    given(engine, "r2", "add-vswitch", name="vsw1", ldom="primary")
+    engine.handle(ev.SwitchMade("r2", "vsw1"))
+    given(engine, "r3", "remove-vswitch", name="vsw1")
+    (answer,) = engine.handle(ev.SwitchGone("r3", "vsw1", "no permission")).effects
+    assert isinstance(answer, do.Fail)
+    assert "Removing the bridge of virtual switch vsw1 failed: no permission" in str(answer.error)
+
+
 # -- panic --------------------------------------------------------------------------------------
 
 

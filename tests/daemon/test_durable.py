@@ -77,7 +77,9 @@ class Machine:
                 self.loop.post(ev.BackendsChecked(uuid, ()))
             case CheckTarget(request):
                 self.loop.post(CheckFailed(request, PeerUnreachable(host="b", reason="refused")))
-            case do.RemoveSwitch() | do.CloseConsole():
+            case do.RemoveSwitch(request, name):
+                self.loop.post(ev.SwitchGone(request, name))
+            case do.CloseConsole():
                 pass
             case _:
                 self.model.perform(e)

@@ -96,8 +96,9 @@ class MakeSwitch(Effect):
 
 @dataclass(frozen=True)
 class RemoveSwitch(Effect):
-    """Take the bridge away, if ldmd made it."""
+    """Take the bridge away, if ldmd made it: ``SwitchGone``."""
 
+    request: str
     name: str
 
 

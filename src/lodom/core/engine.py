@@ -23,7 +23,7 @@ from lodom.core.commands import (  # noqa: F401
 )
 from lodom.core.commands.form import COMMANDS, Step
 from lodom.core.commands.services import refuse_while_switching, switch_failed
-from lodom.core.errors import Busy, InvalidValue, LodomError
+from lodom.core.errors import Busy, InvalidValue, LodomError, StepFailed
 from lodom.core.fsm import Effect, Effects, Event
 from lodom.core.lifecycle import domain as life
 from lodom.core.lifecycle import halt, reconf
@@ -159,6 +159,10 @@ class Engine:
                 self._waiting.switches.discard(name)
                 result = {"warnings": list(notes)} if notes else {}
                 return self._applied((do.Settle(f"vsw:{name}", result=result),))
+            case ev.SwitchGone(request, name, reason):
+                what = f"Removing the bridge of virtual switch {name}"
+                fault = StepFailed(what=what, reason=reason) if reason else None
+                return self._applied((do.Settle(f"gone:{request}", fault),))
             case ev.SwitchFailed(_, name):
                 self._waiting.switches.discard(name)
                 self.inventory, error = switch_failed(self.inventory, event)

@@ -59,6 +59,15 @@ class SwitchFailed(Event):
 
 
 @dataclass(frozen=True)
+class SwitchGone(Event):
+    """The bridge of a removed vsw is away and its uplink as before; *reason* why not."""
+
+    request: str
+    name: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class ConsoleOpened(Event):
     """The console port listens."""
 

@@ -22,6 +22,7 @@ _NO: dict[type[Effect], Callable[[Any, str], Event]] = {
     do.StartCopy: lambda e, why: ev.CopyFailed(e.uuid, e.migration, why),
     do.FinishCopy: lambda e, why: ev.CopyFailed(e.uuid, e.migration, why),
     do.MakeSwitch: lambda e, why: ev.SwitchFailed(e.request, e.name, why, e.old),
+    do.RemoveSwitch: lambda e, why: ev.SwitchGone(e.request, e.name, why),
     do.OpenConsole: lambda e, why: ev.ConsoleFailed(e.uuid, e.port, why),
     do.CheckBackends: lambda e, why: ev.BackendsChecked(e.uuid, (("", why),)),
     do.Send: lambda e, why: ev.Unsent(e.migration, why),

@@ -96,8 +96,9 @@ class Interpreter:
                 await self._scrub(region)
             case do.MakeSwitch():
                 await self._make_switch(effect)
-            case do.RemoveSwitch(name):
+            case do.RemoveSwitch(request, name):
                 await self._host.remove_switch(name)
+                self._post(ev.SwitchGone(request, name))
             case do.OpenConsole():
                 await self._open_console(effect)
             case do.CloseConsole(uuid):

@@ -181,6 +181,9 @@ class _Daemon:
                 "the journal is older than what runs here: " + "; ".join(wrong) + ". Nothing was "
                 "changed. Bring back the newer journal, or end these processes"
             )
+        # A removed switch whose bridge was still there when ldmd was killed.
+        inventory = self._loop.engine.inventory
+        await net.remove_switches(inventory.machine.name, keep=inventory.vsw.keys())
         heard = await self._heard(set(found))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._loop.run(found, heard))

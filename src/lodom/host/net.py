@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,18 +177,19 @@ async def _undo(
 
 async def remove_switch(machine: str, switch: str) -> None:
     """Delete the bridge of a vsw if ldmd made it; its uplink is as before.  Safe to repeat."""
-    await _remove(["lodom", machine, switch])
-
-
-async def remove_switches(machine: str) -> None:
-    """Delete every bridge that was made for *machine*."""
-    await _remove(["lodom", machine])
-
-
-async def _remove(words: list[str]) -> None:
     async with netlink("removing a bridge") as ip:
         for link in await links(ip):
-            if link.kind == "bridge" and link.alias.split()[: len(words)] == words:
+            if link.kind == "bridge" and link.alias.split()[:3] == ["lodom", machine, switch]:
+                await _drop(ip, link)
+
+
+async def remove_switches(machine: str, keep: Collection[str] = ()) -> None:
+    """Delete every bridge that was made for *machine*, but for those of the switches *keep*."""
+    async with netlink("removing a bridge") as ip:
+        for link in await links(ip):
+            whose, switch = link.alias.split()[:2], link.alias.split()[2:3]
+            ours = link.kind == "bridge" and whose == ["lodom", machine]
+            if ours and switch and switch[0] not in keep:
                 await _drop(ip, link)
 
 

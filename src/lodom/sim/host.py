@@ -236,7 +236,9 @@ class Host:
             case do.CheckBackends(uuid):
                 problems = (("vol", "is in use"),) if no else ()
                 self._answer(ev.BackendsChecked(uuid, problems))
-            case do.RemoveSwitch() | do.CloseConsole():
+            case do.RemoveSwitch(request, name):
+                self._answer(ev.SwitchGone(request, name))
+            case do.CloseConsole():
                 pass
             case do.LaunchGuest(spec, home) if no:
                 self._answer(ev.GuestLaunchFailed(spec.uuid, home, "cannot allocate memory"))

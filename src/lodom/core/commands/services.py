@@ -328,12 +328,12 @@ def _plugged(domain: Domain, name: str) -> bool:
 
 @command("remove-vswitch")
 def remove_vsw(inventory: Inventory, order: CommandGiven) -> Step:
-    """Remove a switch that no device uses; its bridge goes if Lodom made it."""
+    """Remove a switch that no device uses; the command ends when its bridge has gone."""
     vsw = switch(inventory, order.arguments["name"])
     if users := _users(inventory, "vsw", vsw.name):
         raise InUse(what="Virtual switch", name=vsw.name, user=", ".join(users))
-    step = done(inventory.drop("vsw", vsw.name), order)
-    return replace(step, effects=(RemoveSwitch(vsw.name), *step.effects))
+    remove = RemoveSwitch(order.request, vsw.name)
+    return Step(inventory.drop("vsw", vsw.name), (remove,), waits=f"gone:{order.request}")
 
 
 # -- consoles -----------------------------------------------------------------------------------
