@@ -8,6 +8,7 @@ import pytest
 from lodom.core.units import GIB, MIB
 from lodom.lab.demo import draw
 from lodom.lab.demo.console import plain
+from lodom.lab.demo.needs import NEEDED, examined, met
 from lodom.lab.demo.stage import DemoFault, Stage
 from lodom.lab.demo.world import fitting, topology
 from lodom.lab.trouble import Follow
@@ -100,3 +101,14 @@ def test_no_colour_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert 'alpha# ldm set-var "a b"\nalpha# ldm list\n  ok  it holds\n' in shown
     with pytest.raises(DemoFault, match="that"):
         stage.check(False, "that")
+
+
+def test_the_needs_are_the_doctor_s() -> None:
+    checks = {check["name"]: check for check in examined()["checks"]}
+    assert set(NEEDED) <= set(checks)
+    sound = {"found": "kvm", "state": "ok", "remedy": ""}
+    document = {"checks": [{"name": name, **sound} for name in NEEDED]}
+    assert met(document) == "kvm"
+    document["checks"][1] |= {"state": "lack", "found": "7.2 is too old", "remedy": "install 8.2"}
+    with pytest.raises(DemoFault, match=r"QEMU: 7\.2 is too old; install 8\.2"):
+        met(document)

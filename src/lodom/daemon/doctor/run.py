@@ -1,6 +1,8 @@
 """The command ``ldmd --doctor [--json] [--peer HOST]``."""
 
 import asyncio
+import os
+import sys
 from pathlib import Path
 
 import msgspec
@@ -29,7 +31,11 @@ async def doctor(path: Path, *, as_json: bool, peer: str) -> int:
     if peer:
         checks += await _peer(settings, peer)
     machine = settings.name
-    print(form.document(checks, machine=machine, peer=peer) if as_json else form.text(checks))
+    said = form.document(checks, machine=machine, peer=peer) if as_json else form.text(checks)
+    try:
+        print(said, flush=True)
+    except BrokenPipeError:  # the reader has seen enough; Python would complain again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return form.exit_code(checks)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from lodom.client.http import Refused, Unreachable
 from lodom.core.units import format_size
 from lodom.host.topology import memory_available
+from lodom.lab.demo.needs import examined, met
 from lodom.lab.demo.stage import DemoFault, Stage
 from lodom.lab.demo.story import play
 from lodom.lab.demo.world import NAME, World, fitting
@@ -65,11 +66,12 @@ def _clear(lab: Lab) -> None:
 
 
 def _play(stage: Stage, world: World) -> None:
+    accelerator = met(examined())
     world.lab.root.mkdir(parents=True, exist_ok=True)
     (world.lab.root / MARK).touch()
     stage.tell(
         f"""Memory: 2 pools of {format_size(world.block)} and a little more, given back at the end.
-        Everything below is measured in this run."""
+        Accelerator: {accelerator}. Everything below is measured in this run."""
     )
     play(stage, world)
 
