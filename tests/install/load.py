@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any
 
 EVERY_S = 0.02
-LIMIT_S, START_S = 30.0, 120.0
+LIMIT_S, START_S = 30.0, 300.0
 
 
 class Session:
