@@ -2,7 +2,7 @@
 _ldm() {
     local cur=${COMP_WORDS[COMP_CWORD]} words=
     if ((COMP_CWORD == 1)); then
-        words="add-domain add-io add-mau add-memory add-spconfig add-variable add-vcc add-vcpu add-vdisk add-vds add-vdsdev add-vnet add-vsw bind-domain cancel-operation explain list list-bindings list-constraints list-devices list-domain list-services list-spconfig list-variable migrate-domain panic-domain recover-domain remove-domain remove-io remove-mau remove-memory remove-spconfig remove-variable remove-vcc remove-vcpu remove-vdisk remove-vds remove-vdsdev remove-vnet remove-vsw set-domain set-mau set-memory set-spconfig set-variable set-vcc set-vcons set-vcpu set-vdisk set-vdsdev set-vnet set-vsw start-domain stop-domain unbind-domain --help -V"
+        words="add-domain add-io add-mau add-memory add-spconfig add-variable add-vcc add-vcpu add-vdisk add-vds add-vdsdev add-vnet add-vsw bind-domain cancel-operation explain list list-bindings list-constraints list-devices list-domain list-history list-services list-spconfig list-variable migrate-domain panic-domain recover-domain remove-domain remove-io remove-mau remove-memory remove-spconfig remove-variable remove-vcc remove-vcpu remove-vdisk remove-vds remove-vdsdev remove-vnet remove-vsw set-domain set-mau set-memory set-spconfig set-variable set-vcc set-vcons set-vcpu set-vdisk set-vdsdev set-vnet set-vsw start-domain stop-domain unbind-domain --help -V"
     else
         case ${COMP_WORDS[1]} in
             list-bindings|ls-bindings) words="-e -p" ;;
@@ -40,6 +40,7 @@ _ldm() {
             add-vsw|add-vswitch) words="default-vlan-id= id= mac-addr= mode= mtu= net-dev= pvid= vid=" ;;
             set-vsw|set-vswitch) words="mac-addr= mode= mtu= net-dev= pvid= vid=" ;;
             remove-vsw|remove-vswitch|rm-vsw|rm-vswitch) words="-f" ;;
+            list-history|ls-history) words="--json -n -p" ;;
         esac
         [[ $cur == -* ]] || words+=" $(ldm list -p 2>/dev/null | sed -n 's/^DOMAIN|name=\([^|]*\).*/\1/p')"
     fi

@@ -50,18 +50,7 @@ class Listener:
 
     def __init__(self, app: Any, path: Path, group: str) -> None:
         self._path, self._group = path, group
-        config = uvicorn.Config(
-            app,
-            http=_Protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=2,
-        )
-        self._server = _Server(config)
+        self._server = _server(app, _Protocol)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -81,6 +70,49 @@ class Listener:
             self._server.should_exit = True
             await self._task
             self._task = None
+
+
+class TcpListener:
+    """An ASGI application on a TCP address, for everybody who reaches it."""
+
+    def __init__(self, app: Any, host: str, port: int) -> None:
+        self._address = (host, port)
+        self._server = _server(app, H11Protocol)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Listen; the port.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        listening = socket.create_server(self._address, family=family)
+        self._task = asyncio.create_task(self._server.serve([listening]))
+        await self._server.up.wait()
+        return int(listening.getsockname()[1])
+
+    async def stop(self) -> None:
+        """Requests under way have 2 s to end."""
+        if self._task is not None:
+            self._server.should_exit = True
+            await self._task
+            self._task = None
+
+
+def _server(app: Any, protocol: type[H11Protocol]) -> _Server:
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
+    )
+    return _Server(config)
 
 
 def _bind(path: Path, group: str) -> socket.socket:

@@ -1,4 +1,5 @@
-"""``POST /v1/commands`` {verb, arguments} on the local socket.
+"""``POST /v1/commands`` {verb, arguments} on the local socket; beside it ``GET /metrics`` and
+``GET /events`` (``api.events``), for whoever may read.
 
 The answer is lines of JSON: any number of ``{"progress": …}``, then one ``{"result": …}`` or
 ``{"error": {code, kind, exit, text, remedy}}`` (and ``findings`` of a refused migration).  The HTTP
@@ -18,10 +19,11 @@ from typing import Any, Protocol
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from lodom.api.events import Events
 from lodom.api.listener import GROUP, Listener
 from lodom.core.errors import Busy, InvalidValue, LodomError, NotAuthorised, Unexpected
 
@@ -33,6 +35,7 @@ client goes away before the end, and left alone when ldmd stops."""
 BODY_LIMIT = 4 << 20
 BODY_S = 30.0
 JSON = [(b"content-type", b"application/x-ndjson")]
+METRICS = "text/plain; version=1.0.0; charset=utf-8"
 STOPPING = "ldmd is stopping; what was begun is taken up again when it is back"
 
 log = logging.getLogger(__name__)
@@ -56,12 +59,20 @@ class ApiServer:
         role_of: Callable[[str], str],
         submit: Submit,
         group: str = GROUP,
+        *,
+        metrics: Callable[[], bytes] = bytes,
+        events: Events | None = None,
     ) -> None:
         self._roles, self._role_of, self._submit = roles, role_of, submit
+        self._metrics, self._events = metrics, events or Events(0, 0)
         self._stopping = asyncio.Event()
         self._left: set[asyncio.Future[Any]] = set()
-        route = Route("/v1/commands", self._command, methods=["POST"])
-        self._listener = Listener(Starlette(routes=[route]), path, group)
+        routes = [
+            Route("/v1/commands", self._command, methods=["POST"]),
+            Route("/metrics", self._read_metrics, methods=["GET"]),
+            Route("/events", self._listen, methods=["GET"]),
+        ]
+        self._listener = Listener(Starlette(routes=routes), path, group)
 
     async def start(self) -> None:
         """Listen.
@@ -79,17 +90,52 @@ class ApiServer:
     async def _command(self, request: Request) -> Response:
         try:
             verb, arguments = _parse(await _read(request))
-            user, groups = await asyncio.to_thread(_who, request.state.credentials)
-            role = self._role_of(verb)
-            if role not in self._roles.of(user, groups):
-                log.warning("denied user=%s verb=%s role=%s", user, verb, role)
-                raise NotAuthorised(user=user, role=role)
+            user = await self._admit(request, verb, self._role_of(verb))
         except LodomError as error:
-            return Response(_line({"error": document(error)}), error.kind.http_status)
+            return _refusal(error)
         except ClientDisconnect:
             return Response(status_code=400)
         log.info("command user=%s verb=%s", user, verb)
         return _Answer(self._submit(user, verb, arguments), self._stopping, self._left)
+
+    async def _admit(self, request: Request, what: str, role: str) -> str:
+        """The user at the other end.
+
+        Raises:
+            NotAuthorised: he has not the role.
+        """
+        user, groups = await asyncio.to_thread(_who, request.state.credentials)
+        if role not in self._roles.of(user, groups):
+            log.warning("denied user=%s verb=%s role=%s", user, what, role)
+            raise NotAuthorised(user=user, role=role)
+        return user
+
+    async def _read_metrics(self, request: Request) -> Response:
+        try:
+            await self._admit(request, "metrics", "read")
+        except LodomError as error:
+            return _refusal(error)
+        return Response(self._metrics(), media_type=METRICS)
+
+    async def _listen(self, request: Request) -> Response:
+        try:
+            await self._admit(request, "events", "read")
+            at = self._events.since(request.headers.get("last-event-id", ""))
+        except LodomError as error:
+            return _refusal(error)
+        ldom = request.query_params.get("domain", "")
+        told = self._events.follow(at, ldom, self._stopping)
+        headers = {"cache-control": "no-cache"}
+        return StreamingResponse(told, headers=headers, media_type="text/event-stream")
+
+
+def metrics_app(metrics: Callable[[], bytes]) -> Starlette:
+    """``GET /metrics`` alone, for whoever reaches it."""
+
+    async def scraped(request: Request) -> Response:
+        return Response(metrics(), media_type=METRICS)
+
+    return Starlette(routes=[Route("/metrics", scraped, methods=["GET"])])
 
 
 class _Answer(Response):
@@ -142,6 +188,10 @@ def document(error: LodomError) -> Document:
         "remedy": error.remedy(),
         **more,
     }
+
+
+def _refusal(error: LodomError) -> Response:
+    return Response(_line({"error": document(error)}), error.kind.http_status)
 
 
 Part = tuple[int, bytes, bool]

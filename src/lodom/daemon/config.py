@@ -160,6 +160,20 @@ class ApiSection:
 
 
 @dataclass(frozen=True)
+class LogSection:
+    """[log].  ``auto``: JSON, but text on a terminal."""
+
+    format: str = key(values.one_of("auto", "json", "text"), "auto")
+
+
+@dataclass(frozen=True)
+class MetricsSection:
+    """[metrics].  *listen*: "127.0.0.1:9482" serves ``/metrics`` there too, to whoever asks."""
+
+    listen: tuple[str, int] | None = key(values.endpoint, None)
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole of machine.toml, and what it makes of this host."""
 
@@ -173,6 +187,8 @@ class Config:
     consoles: ConsolesSection = table(ConsolesSection)
     auth: AuthSection = table(AuthSection)
     api: ApiSection = table(ApiSection)
+    log: LogSection = table(LogSection)
+    metrics: MetricsSection = table(MetricsSection)
     source: Source = field(default_factory=lambda: Source("machine.toml"), repr=False)
 
     @property

@@ -19,7 +19,8 @@ from lodom.core.errors import LodomError, StepFailed, Unexpected
 from lodom.core.failure import failure
 from lodom.core.fsm import Effect, Event, UnexpectedEvent
 from lodom.core.migration.orders import ReserveAsked, TargetChecked
-from lodom.core.model.inventory import Ownership
+from lodom.core.model.inventory import Inventory, Ownership
+from lodom.daemon.log import about
 from lodom.daemon.timers import Timers
 from lodom.store.sqlite import JournalConflict, Store
 
@@ -28,6 +29,8 @@ _FULL_S = 1.0
 """Pause before a change that could not be written is written again."""
 
 Perform = Callable[[Effect], Awaitable[None]]
+Watch = Callable[[Event | None, Inventory, Inventory], None]
+"""Told of each event (None: the start), and of the inventory before and after it."""
 
 
 class Loop:
@@ -39,8 +42,10 @@ class Loop:
         store: Store,
         perform: Perform,
         tidy: Callable[[], Awaitable[None]],
+        watch: Watch = lambda *_: None,
     ) -> None:
         self.engine = engine
+        self._watch = watch
         self._store = store
         self._perform = perform
         self._tidy = tidy
@@ -77,12 +82,17 @@ class Loop:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self.timers.run())
+            before = self.engine.inventory
             await self._enact(self.engine.recover(found, heard))
+            self._tell(None, before)
             self.recovered.set()
             while True:
                 event = await self._events.get()
+                structlog.contextvars.clear_contextvars()
+                where = about(event, self.engine.inventory)
                 try:
-                    await self._handle(event)
+                    with structlog.contextvars.bound_contextvars(**where):
+                        await self._handle(event)
                 except JournalConflict as conflict:
                     # Somebody else writes this journal: to go on could run a domain twice.
                     _log.critical("journal conflict; ldmd stops", reason=str(conflict))
@@ -90,6 +100,7 @@ class Loop:
 
     async def _handle(self, event: Event) -> None:
         _log.debug("event", what=repr(event))
+        before = self.engine.inventory
         try:
             batch = self.engine.handle(event)
         except UnexpectedEvent as unexpected:
@@ -113,8 +124,16 @@ class Loop:
                 return
             await self._write_at_last(batch)
         self._do(batch.effects)
+        self._tell(event, before)
         if any(c.table in ("outgoing", "incoming") and c.after is None for c in batch.changes):
             await self._tidy()
+
+    def _tell(self, event: Event | None, before: Inventory) -> None:
+        """Who only watches cannot stop what is watched."""
+        try:
+            self._watch(event, before, self.engine.inventory)
+        except Exception:
+            _log.exception("a watcher crashed", on=type(event).__name__)
 
     async def _enact(self, batch: Batch) -> None:
         await self._write_at_last(batch)
@@ -174,6 +193,8 @@ class Loop:
 
     async def _carry_out(self, effect: Effect) -> None:
         """What an adapter did not foresee is logged, and told to whoever waits for the effect."""
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(**about(effect, self.engine.inventory))
         try:
             await self._perform(effect)
             return

@@ -10,6 +10,8 @@ import asyncio
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,9 @@ from pathlib import Path
 import structlog
 
 from lodom import __version__
-from lodom.api.server import ApiServer
+from lodom.api.events import Events
+from lodom.api.listener import TcpListener
+from lodom.api.server import ApiServer, Submit, metrics_app
 from lodom.console.server import ConsoleServer
 from lodom.core.engine import Engine
 from lodom.core.errors import LodomError
@@ -36,7 +40,9 @@ from lodom.daemon.interpret import Host, Interpreter
 from lodom.daemon.load import Loads
 from lodom.daemon.log import set_up_log
 from lodom.daemon.loop import Loop
+from lodom.daemon.metrics import Metrics
 from lodom.daemon.peers import Peers
+from lodom.daemon.recorder import Recorder
 from lodom.daemon.service import Service
 from lodom.drivers.qemu import firmware
 from lodom.drivers.qemu.driver import QemuDriver
@@ -48,7 +54,7 @@ from lodom.host.boot import boot_id
 from lodom.host.pool import Pool
 from lodom.peer.auth import Authenticator, Backend, Pam, Roles, UsersFile
 from lodom.peer.client import PeerClient
-from lodom.peer.identity import open_identity
+from lodom.peer.identity import Identity, open_identity
 from lodom.peer.server import PeerServer
 from lodom.peer.trust import Trust
 from lodom.store.sqlite import JournalUnusable, Store
@@ -80,7 +86,9 @@ def main() -> int:
     set_up_log(debug=arguments.debug)
     work = _reserve if arguments.reserve_memory else _serve
     try:
-        asyncio.run(work(config.load(arguments.config)))
+        settings = config.load(arguments.config)
+        set_up_log(debug=arguments.debug, form=settings.log.format)
+        asyncio.run(work(settings))
     except Exception as fault:
         known = _known(fault)
         if known is None:
@@ -254,9 +262,24 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
         kept=lambda: kept_by_primary(loop.engine.inventory),
         post=lambda event: loop.post(event),
     )
-    loop = Loop(Engine(inventory), store, interpreter.perform, peers.tidy)
+    loads = Loads(driver.usage, lambda: list(loop.engine.inventory.domains))
+    recorder, metrics, events = _watchers(store, inventory, lambda: loop.engine.inventory, loads)
+    stack.callback(recorder.flush)
+    loop = Loop(Engine(inventory), store, interpreter.perform, peers.tidy, recorder.seen)
     roles = _roles(settings)
-    peers.server = PeerServer(
+    peers.server = _peer_server(settings, roles, identity, trust, peers)
+    orders = Service(loop, peers, identity, trust, loads, recorder)
+    api = await _api(settings, stack, roles, orders.submit, metrics, events)
+    return _Daemon(
+        loop, driver, host, peers, peers.server, api, loads, trust, settings.host.log_dir
+    )
+
+
+def _peer_server(
+    settings: Config, roles: Roles, identity: Identity, trust: Trust, peers: Peers
+) -> PeerServer:
+    """Where other machines ask, not started yet."""
+    return PeerServer(
         identity,
         (settings.migration.address, settings.migration.port),
         Authenticator(_backend(settings, roles)),
@@ -265,12 +288,38 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
         knows_key=trust.knows_key,
         trusts_key=trust.knows_key if settings.auth.certificates else lambda _: False,
     )
-    loads = Loads(driver.usage, lambda: list(loop.engine.inventory.domains))
-    orders = Service(loop, peers, identity, trust, loads)
-    api = ApiServer(settings.socket, roles, role_of, orders.submit)
-    return _Daemon(
-        loop, driver, host, peers, peers.server, api, loads, trust, settings.host.log_dir
-    )
+
+
+async def _api(
+    settings: Config,
+    stack: AsyncExitStack,
+    roles: Roles,
+    submit: Submit,
+    metrics: Metrics,
+    events: Events,
+) -> ApiServer:
+    """The local API, not started yet; beside it the metrics, where they are asked for by TCP."""
+    if settings.metrics.listen:
+        scraped = TcpListener(metrics_app(metrics.text), *settings.metrics.listen)
+        try:
+            await scraped.start()
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise settings.source.fault("metrics.listen", why) from error
+        stack.push_async_callback(scraped.stop)
+    return ApiServer(settings.socket, roles, role_of, submit, metrics=metrics.text, events=events)
+
+
+def _watchers(
+    store: Store, known: Inventory, inventory: Callable[[], Inventory], loads: Loads
+) -> tuple[Recorder, Metrics, Events]:
+    """Those who only watch; *known*: what stands in the journal at the start."""
+    began = time.time()
+    metrics = Metrics(inventory, lambda: loads.percent()[0], lambda: store.sequence, began)
+    events = Events(store.sequence, int(began * 1000))
+    recorder = Recorder(store, metrics, events)
+    recorder.start(known)
+    return recorder, metrics, events
 
 
 def _driver_settings(settings: Config, inventory: Inventory, found: Verdict) -> Settings:

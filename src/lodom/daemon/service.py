@@ -10,14 +10,17 @@ from lodom import __version__
 from lodom.core import events as ev
 from lodom.core.commands.lifecycle import each
 from lodom.core.errors import InvalidValue, LodomError, PeerUntrusted, catalogue
-from lodom.core.migration import conduct, source, target
+from lodom.core.history import list_history
+from lodom.core.migration import conduct
 from lodom.core.migration.orders import RequestLost
+from lodom.core.news import moving
 from lodom.core.rules.catalogue import PAGES, explain
-from lodom.core.views import VIEWS, Live, Moving, view
+from lodom.core.views import VIEWS, Live, view
 from lodom.daemon import ids
 from lodom.daemon.load import Loads
 from lodom.daemon.loop import Loop
 from lodom.daemon.peers import Peers
+from lodom.daemon.recorder import Recorder
 from lodom.host.boot import boottime
 from lodom.peer.identity import Identity, fingerprint
 from lodom.peer.trust import Trust, read_certificate
@@ -29,8 +32,15 @@ class Service:
     """One method the API calls: ``submit``."""
 
     def __init__(
-        self, loop: Loop, peers: Peers, identity: Identity, trust: Trust, loads: Loads
+        self,
+        loop: Loop,
+        peers: Peers,
+        identity: Identity,
+        trust: Trust,
+        loads: Loads,
+        recorder: Recorder,
     ) -> None:
+        self._recorder = recorder
         self._loop = loop
         self._peers = peers
         self._identity = identity
@@ -47,12 +57,15 @@ class Service:
         """
         if verb in VIEWS:
             yield {"result": view(verb, arguments, self._loop.engine.inventory, self._live())}
+        elif verb == "list-history":
+            yield {"result": list_history(arguments, self._recorder.history())}
         elif verb == "explain":
             yield {"result": {"say": page(str(arguments["id"]))}}
         elif verb == "show-fingerprint":
             yield {"result": {"fingerprint": self._identity.fingerprint}}
         elif verb == "trust-peer":
-            yield {"result": await self._accept(arguments)}
+            with self._recorder.noted(ids.new_id(), user, verb, arguments):
+                yield {"result": await self._accept(arguments)}
         elif verb == "examine-peer":
             found = await self._peers.examiner.examine(*self._peers.address(str(arguments["host"])))
             yield {"result": msgspec.to_builtins(found)}
@@ -77,11 +90,12 @@ class Service:
             if password:
                 self._peers.passwords[request] = password
             try:
-                async for answer in self._followed(request, one):
-                    if "result" in answer:
-                        last = msgspec.to_builtins(answer["result"])
-                    else:
-                        yield answer
+                with self._recorder.noted(request, user, verb, one.arguments):
+                    async for answer in self._followed(request, one):
+                        if "result" in answer:
+                            last = msgspec.to_builtins(answer["result"])
+                        else:
+                            yield answer
             finally:
                 self._peers.passwords.pop(request, None)
         yield {"result": last}
@@ -118,43 +132,17 @@ class Service:
     def _live(self) -> Live:
         engine = self._loop.engine
         inventory = engine.inventory
-        moving: dict[str, Moving] = {}
-        for out in inventory.outgoing.values():
-            if out.phase in _SHOWN_SOURCE:
-                flag = "e" if out.doubt else "s"
-                done = percent(engine.numbers.get(out.id, {}), out.phase)
-                moving[out.uuid] = Moving(flag, out.host, done)
-        for into in inventory.incoming.values():
-            if into.phase in target.UNDECIDED or into.phase is target.Phase.OWNED:
-                done = percent(engine.numbers.get(into.id, {}), into.phase)
-                moving[into.uuid] = Moving("t", into.source_name, done)
         load, vcpu_load = self._loads.percent()
         return Live(
             now=ids.now(),
             booted=ids.now() - int(boottime()),
             load=load,
             vcpu_load=vcpu_load,
-            moving=moving,
+            moving=moving(inventory, engine.numbers),
             release=__version__,
             protocol=str(max(conduct.PROTOCOLS)),
             schema="1",
         )
-
-
-_SHOWN_SOURCE = frozenset(source.Phase) - {
-    source.Phase.RELEASED,
-    source.Phase.ENDED,
-    source.Phase.CONFIRMING,
-}
-
-
-def percent(numbers: Mapping[str, int], phase: object) -> int:
-    """How far a copy is, from the driver's numbers; never 100 before it is over."""
-    total = numbers.get("total", 0)
-    if not total:
-        return 0
-    left = min(numbers.get("remaining", total), total)
-    return min(99, 100 * (total - left) // total)
 
 
 def page(id: str) -> str:

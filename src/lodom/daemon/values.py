@@ -105,6 +105,14 @@ def ip(value: Any) -> str:
         raise ValueError("must be an IP address") from None
 
 
+def endpoint(value: Any) -> tuple[str, int]:
+    """``"127.0.0.1:9482"``, ``"[::1]:9482"``: an address and a port."""
+    host, colon, port = text(value).rpartition(":")
+    if not (colon and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError('must be an address and a port such as "127.0.0.1:9482"')
+    return ip(host.removeprefix("[").removesuffix("]")), int(port)
+
+
 def names(value: Any) -> tuple[str, ...]:
     """A list of texts."""
     if not isinstance(value, list):

@@ -271,8 +271,10 @@ _CHANNELS = (
 _OURS = (
     Verb("explain", "rule", READ, "Show the manual page of a rule or an error",
          (_form(Operand("id", v.RULE)),), ours=True),
-    Verb("list-history", "history", READ, "List past migrations",
-         (_form(_PARSEABLE, _ANY_LDOMS),), ours=True, implemented=False),
+    Verb("list-history", "history", READ, "List what was done: commands and migrations",
+         (_form(_PARSEABLE, Option("--json", "json"), Option("-n", "number", v.COUNT),
+                _ANY_LDOMS),),
+         ours=True, note="the last 10000 of 400 days"),
     Verb("show-version", "", READ, "Versions of Lodom, its hypervisor and its accelerator",
          (_form(),), ours=True, hidden=True, note="ldm -V"),
     Verb("show-fingerprint", "", READ, "Fingerprint of this machine's certificate",

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from lodom.core.history import Entry
 from lodom.core.migration.source import SourceMigration
 from lodom.core.migration.target import TargetMigration
 from lodom.core.model.devices import Concentrator, DiskServer, Switch
@@ -22,6 +23,7 @@ from lodom.core.model.domain import Domain
 from lodom.core.model.host import Machine
 from lodom.core.model.inventory import TABLES, Change, Freed, Inventory, Ownership
 from lodom.core.model.saved import Configuration, Mark, Reconfiguration
+from lodom.store import history
 
 _TYPES: Final[dict[str, Any]] = {
     "domains": Domain,
@@ -41,6 +43,7 @@ assert tuple(_TYPES) == TABLES
 _COLUMNS: Final = {
     "record": ("tab", "key", "version", "body", "crc"),
     "meta": ("name", "value"),
+    "history": ("number", "id", "began", "body"),
 }
 
 
@@ -59,6 +62,9 @@ class Store:
         self._db = db
         self._path = path
         self._versions: dict[tuple[str, str], int] = {}
+        row = db.execute("SELECT value FROM meta WHERE name = 'sequence'").fetchone()
+        self.sequence = int(row[0]) if row else 0
+        """How many writes the journal has seen, of all its life."""
 
     @classmethod
     def open(cls, path: Path, *, fresh_instance: str) -> "Store":
@@ -133,16 +139,21 @@ class Store:
             sqlite3.Error: the disk is full or failed; nothing was written.
         """
         versions = dict(self._versions)
+        sequence = self.sequence + 1
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for change in changed:
                 self._set(change, versions)
+            if versions != self._versions:
+                self._db.execute("REPLACE INTO meta VALUES ('sequence', ?)", (str(sequence),))
+            else:
+                sequence -= 1
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
-        self._versions = versions
+        self._versions, self.sequence = versions, sequence
 
     def _set(self, change: Change, versions: dict[tuple[str, str], int]) -> None:
         at = (change.table, change.key)
@@ -171,6 +182,24 @@ class Store:
         """The ownership records as they stand on disk now (HANDOVER: the one function)."""
         rows = self._rows("SELECT * FROM record WHERE tab = 'ownership'")
         return {row[1]: _decoded(*row) for row in rows}
+
+    # -- history ---------------------------------------------------------------------------------
+
+    def note(self, entries: Iterable[Entry], now: float) -> None:
+        """Keep records of what was done, each in place of the one with its id.
+
+        Raises:
+            sqlite3.Error: nothing was written.
+        """
+        history.note(self._db, entries, now)
+
+    def interrupted(self, now: float) -> None:
+        """After a start: commands under way before it have no end that anybody knows."""
+        history.interrupt(self._db, now)
+
+    def history(self) -> list[Entry]:
+        """What was done, oldest first."""
+        return history.entries(self._db)
 
     def close(self) -> None:
         """Let the file go."""

@@ -25,6 +25,12 @@ def render(verb: str, arguments: Mapping[str, Any], document: Mapping[str, Any])
             return machine.variables(doc)
         case "list-spconfig":
             return machine.configurations(doc)
+        case "list-history":
+            from lodom.cli.render import history
+
+            if arguments.get("json"):
+                return history.as_json(doc)
+            return (history.parseable if parseable else history.short)(doc["history"])
         case "show-version":
             return machine.version(doc)
     return _plain(doc)
