@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
+from structlog.dev import plain_traceback
+from structlog.processors import ExceptionRenderer
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor, WrappedLogger
 
 from lodom.core.events import TimerFired
@@ -20,6 +23,9 @@ from lodom.core.model.inventory import Inventory
 
 FORMATS: Final = ("auto", "json", "text")
 _SYSLOG: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "exception": 3, "critical": 2}
+
+_TRACEBACKS: Final = ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+"""Without the values of local names: one may be a password."""
 
 
 def set_up_log(*, debug: bool, form: str = "auto") -> None:
@@ -32,9 +38,9 @@ def set_up_log(*, debug: bool, form: str = "auto") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     ending: list[Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=repr)]
+        [_TRACEBACKS, structlog.processors.JSONRenderer(default=repr)]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=terminal)]
+        else [structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=plain_traceback)]
     )
     if _journald(os.environ, sys.stderr.fileno()):
         ending.append(_with_priority)
@@ -42,7 +48,7 @@ def set_up_log(*, debug: bool, form: str = "auto") -> None:
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=lambda *_: logging.getLogger("lodom"),
     )
     handler = logging.StreamHandler(sys.stderr)
     # What libraries log by the standard module gets the same form.

@@ -58,7 +58,7 @@ class Service:
         if verb in VIEWS:
             yield {"result": view(verb, arguments, self._loop.engine.inventory, self._live())}
         elif verb == "list-history":
-            yield {"result": list_history(arguments, self._recorder.history())}
+            yield {"result": list_history(arguments, await self._recorder.history())}
         elif verb == "explain":
             yield {"result": {"say": page(str(arguments["id"]))}}
         elif verb == "show-fingerprint":

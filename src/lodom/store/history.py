@@ -41,10 +41,15 @@ def note(db: sqlite3.Connection, entries: Iterable[Entry], now: float) -> None:
         raise
 
 
-def entries(db: sqlite3.Connection) -> list[Entry]:
-    """All of them, oldest first."""
+def texts(db: sqlite3.Connection) -> list[str]:
+    """All of them as they are kept, oldest first."""
+    return [row[0] for row in db.execute("SELECT body FROM history ORDER BY began, number")]
+
+
+def decoded(texts: Iterable[str]) -> list[Entry]:
+    """What *texts* say; needs no database, so that a thread may do it."""
     found = []
-    for (body,) in db.execute("SELECT body FROM history ORDER BY began, number"):
+    for body in texts:
         with contextlib.suppress(msgspec.MsgspecError):
             found.append(msgspec.json.decode(body, type=Entry))
     return found
@@ -52,7 +57,7 @@ def entries(db: sqlite3.Connection) -> list[Entry]:
 
 def interrupt(db: sqlite3.Connection, now: float) -> None:
     """Commands that were under way when ldmd went: nobody will ever tell how they ended."""
-    left = [e for e in entries(db) if e.kind == COMMAND and e.ended == UNDER_WAY]
+    left = [e for e in decoded(texts(db)) if e.kind == COMMAND and e.ended == UNDER_WAY]
     if left:
         why = "ldmd ended before the command did"
         note(db, [replace(e, ended=INTERRUPTED, reason=why) for e in left], now)

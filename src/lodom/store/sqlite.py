@@ -7,7 +7,7 @@ Lodom or of another program, is reported and left alone.
 
 import sqlite3
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -197,9 +197,10 @@ class Store:
         """After a start: commands under way before it have no end that anybody knows."""
         history.interrupt(self._db, now)
 
-    def history(self) -> list[Entry]:
-        """What was done, oldest first."""
-        return history.entries(self._db)
+    def history(self) -> Callable[[], list[Entry]]:
+        """What was done, oldest first; the answer does the long part, in any thread."""
+        kept = history.texts(self._db)
+        return lambda: history.decoded(kept)
 
     def close(self) -> None:
         """Let the file go."""
