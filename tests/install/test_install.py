@@ -100,7 +100,7 @@ def test_back_up_and_removal(walk: Walk) -> None:
     hold = "import socket, time; s = socket.create_server(('', 6482)); print(1); time.sleep(99)"
     taken = alpha.tried(f'exec 3< <(exec python3 -uc "{hold}"); read -ru3 _; ldmd; kill $!')
     assert "Traceback" not in taken.said
-    assert "address already in use" in taken.said
+    assert "Address already in use" in taken.said
     alpha.run("ldmd >>/var/log/lodom/ldmd.log 2>&1 &")
     alpha.run("until ldm -V >/dev/null 2>&1; do sleep 0.2; done")
     walk.through("Removing")
