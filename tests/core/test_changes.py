@@ -221,6 +221,18 @@ def test_a_new_switch_that_fails_goes_unless_a_device_has_come_to_use_it(a):
     assert "vsw7" in engine.inventory.vsw
 
 
+def test_a_switch_without_net_dev_takes_the_one_of_machine_toml(a):
+    inventory = a.engine.inventory
+    machine = replace(inventory.machine, uplinks={"vsw7": "eth7"})
+    engine = Engine(replace(inventory, machine=machine))
+    for request, words, wire in (("r1", {}, "eth7"), ("r2", {"net_dev": ""}, "")):
+        (make,) = given(engine, request, "add-vswitch", name="vsw7", ldom="primary", **words)
+        assert make.net_dev == wire
+        engine.handle(ev.SwitchMade(request, "vsw7"))
+        given(engine, "r3", "remove-vswitch", name="vsw7")
+        engine.handle(ev.SwitchGone("r3", "vsw7"))
+
+
 def test_a_removed_switch_ends_when_its_bridge_has_gone(a):
     engine = Engine(a.engine.inventory)
     (remove,) = given(engine, "r1", "remove-vswitch", name="vsw1")

@@ -129,7 +129,7 @@ def test_a_full_file_says_it_all(load, host):
     assert machine.buses == (Bus("pci@780", "bus_a"),)
     assert (machine.ra_base, machine.page) == (0x10000000, GIB)
     assert (machine.rules, machine.strict, machine.vlans) == ("3.x", True, True)
-    assert loaded.network.uplinks == {"primary-vsw0": "eth1"}
+    assert machine.uplinks == {"primary-vsw0": "eth1"}
     assert (loaded.migration.port, loaded.migration.stream_address) == (6500, "192.0.2.1")
     assert loaded.auth.write.groups == ("wheel",)
     assert loaded.socket == Path("/run/t1/ldmd.sock")

@@ -229,6 +229,7 @@ class Config:
             strict=self.migration.strict,
             vlans=vlans,
             vfio="" if (real := vfio(root)).present else f"no VFIO: {real.why}",
+            uplinks=self.network.uplinks,
         )
 
     def pool(self, machine: Machine, kept: tuple[Region, ...]) -> pool.PoolSpec:

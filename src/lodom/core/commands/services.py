@@ -242,7 +242,7 @@ def add_vsw(inventory: Inventory, order: CommandGiven) -> Step:
         name=name,
         owner=_owner(inventory, order),
         mac=given_mac(inventory, given) if given else new_mac(inventory, order),
-        net_dev=order.arguments.get("net_dev") or "",
+        net_dev=order.arguments.get("net_dev", inventory.machine.uplinks.get(name)) or "",
         id=int(wanted) if wanted is not None else next(i for i in range(999) if i not in used),
         default_vlan=default,
         pvid=pvid,

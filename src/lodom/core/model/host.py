@@ -91,6 +91,8 @@ class Machine:
     """The kernel can filter VLANs on bridges."""
     vfio: str = ""
     """Why no real device can be given to a guest; empty where the host has VFIO."""
+    uplinks: Mapping[str, str] = field(default_factory=dict)
+    """The device behind each switch that is added without ``net-dev``."""
 
     def bus(self, name: str) -> Bus | None:
         """The I/O bus of that name or pseudonym."""
