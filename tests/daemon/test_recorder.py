@@ -12,8 +12,9 @@ import pytest
 from lodom.api.events import Events
 from lodom.core import effects as do
 from lodom.core import events as ev
-from lodom.core.errors import StrandsExhausted
+from lodom.core.errors import ConfigInvalid, StrandsExhausted
 from lodom.core.model.domain import State
+from lodom.daemon import config
 from lodom.daemon.log import about
 from lodom.daemon.metrics import TABLE, Metrics
 from lodom.daemon.recorder import Recorder
@@ -166,3 +167,25 @@ def test_text_when_it_is_asked_for():
     )
     assert "told" in done.stderr
     assert not done.stderr.startswith("{")
+
+
+def test_under_journald_each_line_has_its_level(monkeypatch):
+    """As sd-daemon(3) has it, and only where standard error is the journal's stream."""
+    program = (
+        "import os, sys\n"
+        "s = os.fstat(2)\n"
+        "os.environ['JOURNAL_STREAM'] = f'{s.st_dev}:{s.st_ino}'\n" + LOG.format(form="json")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert [line[:4] for line in done.stderr.splitlines()] == ["<6>{", "<6>{", "<3>{"]
+
+
+def test_where_metrics_listen_is_an_address_and_a_port():
+    text = '[metrics]\nlisten = "[::1]:9482"\n[log]\nformat = "json"\n'
+    found = config.parse(text, "machine.toml")
+    assert (found.metrics.listen, found.log.format) == (("::1", 9482), "json")
+    for wrong in ("9482", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", "host:9482"):
+        with pytest.raises(ConfigInvalid, match=r"line 2: \[metrics\] listen: "):
+            config.parse(f'[metrics]\nlisten = "{wrong}"\n', "machine.toml")

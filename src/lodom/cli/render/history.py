@@ -31,7 +31,7 @@ def _lines(e: Document, widths: list[int]) -> list[str]:
         lines.append(f"{form.INDENT}copy: {_figures(e['numbers'])}")
     if e["reason"]:
         code = f"{e['code']} " if e["code"] else ""
-        lines += [form.INDENT + code + line for line in e["reason"].splitlines()]
+        lines += [form.INDENT + line for line in f"{code}{e['reason']}".splitlines()]
     return lines
 
 
