@@ -124,7 +124,7 @@ SHORT: Final = tuple(
         ("power:target", "ceded"),
     )
 )
-"""One of each kind, in a minute and a half."""
+"""One of each kind."""
 
 
 def chosen(seed: int) -> Case:
