@@ -13,7 +13,9 @@ from lodom.api.events import Events
 from lodom.core import effects as do
 from lodom.core import events as ev
 from lodom.core.errors import ConfigInvalid, StrandsExhausted
+from lodom.core.migration.orders import TargetChecked
 from lodom.core.model.domain import State
+from lodom.core.rules.form import Finding, Severity
 from lodom.daemon import config
 from lodom.daemon.log import about
 from lodom.daemon.metrics import TABLE, Metrics
@@ -189,3 +191,15 @@ def test_where_metrics_listen_is_an_address_and_a_port():
     for wrong in ("9482", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", "host:9482"):
         with pytest.raises(ConfigInvalid, match=r"line 2: \[metrics\] listen: "):
             config.parse(f'[metrics]\nlisten = "{wrong}"\n', "machine.toml")
+
+
+def test_a_refusal_is_counted_by_rule_and_a_dry_run_is_none(watched):
+    finding = Finding("R18", Severity.BLOCKER, "text", "remedy", "target")
+    note = replace(finding, rule="R11", severity=Severity.WARNING)
+    checked = TargetChecked(
+        "r", "u", "m", (finding, note), "t", "b", "b", 6482, "ldg0", 2, "", dry_run=False
+    )
+    for event in (checked, replace(checked, dry_run=True)):
+        watched.recorder.seen(event, watched.inventory, watched.inventory)
+    assert watched.value('lodom_migration_refusals_total{rule="R18"}') == 1
+    assert "R11" not in watched.metrics.text().decode()
