@@ -13,7 +13,7 @@ from lodom.core.fsm import Effect
 from lodom.core.messages import Message
 from lodom.core.model.devices import Switch
 from lodom.core.model.domain import Vcpu
-from lodom.core.model.guest import GuestSpec
+from lodom.core.model.guest import GuestDisk, GuestNic, GuestSpec
 from lodom.core.model.host import Region
 
 # -- towards the user ---------------------------------------------------------------------------
@@ -216,6 +216,32 @@ class SetVcpus(Effect):
     vcpus: tuple[Vcpu, ...]
     cpus: tuple[tuple[int, int], ...]
     """(strand, host CPU)."""
+
+
+@dataclass(frozen=True)
+class PlugDevice(Effect):
+    """Give a running guest a disk or network device: ``DevicePlugged`` or ``DeviceRefused``.
+
+    On failure nothing is left of it.
+    """
+
+    uuid: str
+    device: GuestDisk | GuestNic
+    firmware: str = "bios"
+
+
+@dataclass(frozen=True)
+class UnplugDevice(Effect):
+    """Take a device from a running guest, and what is behind it from its process.
+
+    ``DeviceUnplugged``, also when there was none; ``DeviceRefused`` when the guest keeps it.
+    """
+
+    uuid: str
+    place: str
+    """``disk3``, ``nic0``: class and index."""
+    force: bool = False
+    """Do not ask the guest whether it uses the device."""
 
 
 @dataclass(frozen=True)

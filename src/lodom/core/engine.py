@@ -62,6 +62,8 @@ class Waiting:
     """Request to the domain, as it stood when its check for a migration began."""
     reshaping: Counter[str] = field(default_factory=Counter)
     """Changes of a domain's CPUs that are under way; gone with the effect."""
+    places: set[tuple[str, str]] = field(default_factory=set)
+    """(domain, place) of devices that are being plugged or unplugged; gone with the effect."""
     switches: set[str] = field(default_factory=set)
     """Switches whose bridge is being made or changed; gone with the effect."""
 
@@ -72,6 +74,7 @@ class Waiting:
             {request: set(regions) for request, regions in self.scrubs.items()},
             dict(self.checks),
             Counter(self.reshaping),
+            set(self.places),
             set(self.switches),
         )
 
@@ -103,6 +106,10 @@ class Engine:
         for e in effects:
             if isinstance(e, do.SetVcpus):
                 self._waiting.reshaping[e.uuid] += 1
+            if isinstance(e, do.PlugDevice):
+                self._waiting.places.add((e.uuid, e.device.place))
+            if isinstance(e, do.UnplugDevice):
+                self._waiting.places.add((e.uuid, e.place))
             if isinstance(e, do.MakeSwitch):
                 self._waiting.switches.add(e.name)
         return Batch(tuple(changes(before, self.inventory)), tuple(effects))
@@ -204,6 +211,11 @@ class Engine:
         d = self.inventory.find(str(order.arguments.get("ldom")))
         if d and d.uuid in self._waiting.reshaping and order.verb.endswith("-vcpu"):
             raise Busy(what=order.verb, why=f"the CPUs of LDom {d.name} are being changed")
+        if d and self._plugging(d.uuid) and order.verb.endswith(("-vdisk", "-vnet", "-variable")):
+            raise Busy(what=order.verb, why=f"a device of LDom {d.name} is being changed")
+
+    def _plugging(self, uuid: str) -> bool:
+        return any(busy == uuid for busy, _ in self._waiting.places)
 
     def _begun(self, order: ev.CommandGiven, step: Step) -> list[Effect]:
         before, self.inventory = self.inventory, step.inventory
@@ -272,6 +284,8 @@ class Engine:
         uuid = getattr(event, "uuid", "")
         if isinstance(event, ev.VcpusSet | ev.VcpusRefused):
             self._waiting.reshaping -= Counter([uuid])
+        if isinstance(event, ev.DevicePlugged | ev.DeviceUnplugged | ev.DeviceRefused):
+            self._waiting.places.discard((uuid, event.place))
         d = self.inventory.domains.get(uuid)
         if d is None:
             return []
@@ -331,7 +345,7 @@ class Engine:
         judged = self._waiting.checks.pop(event.request, None)
         if judged is None:
             return []  # who asked has gone away meanwhile
-        same = event.uuid not in self._waiting.reshaping
+        same = event.uuid not in self._waiting.reshaping and not self._plugging(event.uuid)
         outcome = conduct.begin(self.inventory, event, judged if same else None)
         if isinstance(outcome, source.SourceMigration):
             self._waiting.by_key[f"migration:{outcome.id}"] = [event.request]
@@ -444,5 +458,8 @@ _ORDINARY = (
     ev.AgentChanged,
     ev.GuestRebooted,
     ev.PanicAnswered,
+    ev.DevicePlugged,
+    ev.DeviceUnplugged,
+    ev.DeviceRefused,
 )
 """News that concern a domain's own life, also while a migration holds it."""

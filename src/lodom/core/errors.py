@@ -405,6 +405,24 @@ class WrongPool(LodomError):
     path: str
 
 
+@dataclass(kw_only=True, eq=False)
+class DeviceKept(LodomError):
+    """The guest does not let go of a device that is to be removed; it has it as before.
+
+    Remedy:
+        In the guest, unmount the file systems of the disk and end what uses it; then repeat.
+        ``-f`` removes a disk that is in use.  A guest whose system does not answer has to be
+        stopped first.
+    """
+
+    code = "LDM-035"
+    kind = Kind.REFUSED
+    template = "LDom {ldom} keeps {name}: {reason}"
+    ldom: str
+    name: str
+    reason: str
+
+
 # -- peers and migration ------------------------------------------------------------------------
 
 

@@ -203,6 +203,34 @@ class GuestFound(Event):
     home: str
     status: str
     copy: str
+    places: tuple[str, ...] | None = None
+    """Where it has disks and network devices (``disk0``); None if it does not say."""
+
+
+@dataclass(frozen=True)
+class DevicePlugged(Event):
+    """The running process has the device."""
+
+    uuid: str
+    place: str
+
+
+@dataclass(frozen=True)
+class DeviceUnplugged(Event):
+    """The guest let the device go, asked or not; its volume or tap is free."""
+
+    uuid: str
+    place: str
+
+
+@dataclass(frozen=True)
+class DeviceRefused(Event):
+    """The device was not plugged, or (``plug`` false) not let go; all is as before."""
+
+    uuid: str
+    place: str
+    reason: str
+    plug: bool
 
 
 @dataclass(frozen=True)

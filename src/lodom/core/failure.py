@@ -19,6 +19,8 @@ _NO: dict[type[Effect], Callable[[Any, str], Event]] = {
     do.ShutDownGuest: lambda e, why: ev.GuestRefused(e.uuid, "shutdown", why),
     do.PanicGuest: lambda e, why: ev.PanicAnswered(e.uuid, why),
     do.SetVcpus: lambda e, why: ev.VcpusRefused(e.uuid, ((-1, why),)),
+    do.PlugDevice: lambda e, why: ev.DeviceRefused(e.uuid, e.device.place, why, plug=True),
+    do.UnplugDevice: lambda e, why: ev.DeviceRefused(e.uuid, e.place, why, plug=False),
     do.StartCopy: lambda e, why: ev.CopyFailed(e.uuid, e.migration, why),
     do.FinishCopy: lambda e, why: ev.CopyFailed(e.uuid, e.migration, why),
     do.MakeSwitch: lambda e, why: ev.SwitchFailed(e.request, e.name, why, e.old),

@@ -12,7 +12,7 @@ from lodom.core import events as ev
 from lodom.core.errors import LodomError, StepFailed
 from lodom.core.fsm import Effect, Event
 from lodom.core.migration.orders import CheckTarget
-from lodom.core.model.guest import GuestNic, GuestSpec
+from lodom.core.model.guest import GuestDisk, GuestNic, GuestSpec
 from lodom.core.model.host import Machine, Region
 from lodom.daemon import backends
 from lodom.daemon.peers import Peers
@@ -111,6 +111,11 @@ class Interpreter:
                 await self._peers.check(effect)
             case do.LaunchGuest():
                 await self._launch(effect)
+            case do.PlugDevice(uuid, device):
+                if why := await self._unfit(device):
+                    self._post(ev.DeviceRefused(uuid, device.place, why, plug=True))
+                else:
+                    await self._driver.perform(effect)
             case do.StartCopy():
                 secret = self._peers.secret(effect.migration)
                 await self._driver.perform(replace(effect, secret=secret))
@@ -159,14 +164,15 @@ class Interpreter:
     async def _check_backends(self, e: do.CheckBackends) -> None:
         problems = []
         for volume, backend, read_only in e.backends:
-            try:
-                facts = await backends.probe(backend)
-            except LodomError as error:
-                problems.append((volume, str(error)))
-                continue
-            if why := await backends.unusable(facts, read_only=read_only):
-                problems.append((volume, f"{backend} {why}"))
+            if why := await _problem(backend, read_only=read_only):
+                problems.append((volume, why))
         self._post(ev.BackendsChecked(e.uuid, tuple(problems)))
+
+    async def _unfit(self, device: GuestDisk | GuestNic) -> str:
+        """What a bind would say against the device's back end."""
+        if isinstance(device, GuestNic):
+            return ""
+        return await _problem(device.backend, read_only=device.read_only)
 
     async def _taken(self, spec: GuestSpec) -> str:
         """Why a disk cannot be used any more, since the domain was bound: mounted, for one.
@@ -183,3 +189,13 @@ class Interpreter:
             if why := backends.taken(facts):
                 return f"{disk.backend} {why}"
         return ""
+
+
+async def _problem(backend: str, *, read_only: bool) -> str:
+    """Why a back end cannot be used; empty if it can."""
+    try:
+        facts = await backends.probe(backend)
+    except LodomError as error:
+        return str(error)
+    why = await backends.unusable(facts, read_only=read_only)
+    return f"{backend} {why}" if why else ""

@@ -30,6 +30,8 @@ class ModelGuest:
     migration: str = ""
     ran: bool = False
     stop_on_reboot: bool = False
+    places: set[str] = field(default_factory=set)
+    """Where it has disks and network devices."""
     peer: "tuple[ModelHypervisor, str] | None" = field(default=None, repr=False)
 
 
@@ -67,7 +69,9 @@ class ModelHypervisor:
     def found(self) -> dict[str, ev.GuestFound]:
         """What a restarted ldmd finds."""
         return {
-            g.uuid: ev.GuestFound(g.uuid, g.pid, 1, g.home, g.status, g.copy)
+            g.uuid: ev.GuestFound(
+                g.uuid, g.pid, 1, g.home, g.status, g.copy, tuple(sorted(g.places))
+            )
             for g in self.guests.values()
         }
 
@@ -91,6 +95,8 @@ class ModelHypervisor:
             case do.SetVcpus(uuid, vcpus, _):
                 vids = tuple(v.vid for v in vcpus)
                 self._later(AGENT_S, lambda: self._set_vcpus(uuid, vids))
+            case do.PlugDevice() | do.UnplugDevice():
+                self._later(AGENT_S, lambda: self._replug(e))
             case do.SetRebootAction(uuid, stop):
                 if g := self.guests.get(uuid):
                     g.stop_on_reboot = stop
@@ -110,6 +116,7 @@ class ModelHypervisor:
         self._pids += 1
         online = s.plugged if e.incoming is None else s.plugged[:1]
         guest = ModelGuest(s.uuid, self._pids, e.home, s.plugged, online)
+        guest.places = {d.place for d in s.disks} | {n.place for n in s.nics}
         if e.incoming:
             guest.status, guest.copy = "inmigrate", "active"
             guest.migration = e.incoming.migration
@@ -143,6 +150,19 @@ class ModelHypervisor:
             return
         g.online, g.plugged = vids, tuple(sorted({*g.plugged, *vids}))
         self._post(ev.VcpusSet(uuid, vids, g.plugged))
+
+    def _replug(self, e: do.PlugDevice | do.UnplugDevice) -> None:
+        plug = isinstance(e, do.PlugDevice)
+        place = e.device.place if isinstance(e, do.PlugDevice) else e.place
+        g = self.guests.get(e.uuid)
+        if g is None or (not plug and g.status != "running" and place in g.places):
+            self._post(ev.DeviceRefused(e.uuid, place, "the guest does not run", plug=plug))
+        elif plug:
+            g.places.add(place)
+            self._post(ev.DevicePlugged(e.uuid, place))
+        else:
+            g.places.discard(place)
+            self._post(ev.DeviceUnplugged(e.uuid, place))
 
     # -- copies ----------------------------------------------------------------------------------
 
@@ -193,6 +213,9 @@ class ModelHypervisor:
             return
         there = g.peer[0]
         other = there.guests[g.uuid]
+        if other.places != g.places:  # two machines that differ: the stream is refused
+            self.break_stream(g.uuid)
+            return
         other.status, other.copy, other.online = "paused", "completed", g.online
         there._post(ev.IncomingLoaded(g.uuid, migration))
         g.status, g.copy = "postmigrate", "completed"

@@ -244,6 +244,10 @@ class Host:
                 self._answer(ev.GuestLaunchFailed(spec.uuid, home, "cannot allocate memory"))
             case do.SetVcpus(uuid) if no:
                 self._answer(ev.VcpusRefused(uuid, ((1, "a thread is bound to it"),)))
+            case do.PlugDevice(uuid, device) if no:
+                self._answer(ev.DeviceRefused(uuid, device.place, "is in use", plug=True))
+            case do.UnplugDevice(uuid, place) if no:
+                self._answer(ev.DeviceRefused(uuid, place, "the guest keeps it", plug=False))
             case do.ShutDownGuest(uuid) if no:
                 self._answer(ev.GuestRefused(uuid, "shutdown", "no guest agent answers"))
             case do.Send(migration, message):
@@ -363,7 +367,7 @@ class Host:
         return answer
 
 
-_LONG = (do.LaunchGuest, do.SetVcpus)
+_LONG = (do.LaunchGuest, do.SetVcpus, do.PlugDevice, do.UnplugDevice)
 """Effects whose worker waits until they are done."""
 
 

@@ -6,14 +6,15 @@ from dataclasses import replace
 from lodom.core.commands.domains import given_mac, new_mac
 from lodom.core.commands.form import Step, command, done, guest
 from lodom.core.commands.services import check_mtu, check_vlans, server, switch
+from lodom.core.effects import PlugDevice, UnplugDevice
 from lodom.core.errors import AlreadyExists, InUse, InvalidValue, ObjectUnknown, WrongState
 from lodom.core.events import CommandGiven
-from lodom.core.model.devices import Console, Vdisk, Vnet
+from lodom.core.lifecycle import devices
+from lodom.core.lifecycle.spec import guest_spec
+from lodom.core.model.devices import MAX_DEVICES, Console, Vdisk, Vnet
 from lodom.core.model.domain import Constraints, Domain, State
+from lodom.core.model.guest import GuestDisk, GuestNic
 from lodom.core.model.inventory import Inventory
-
-MAX_DEVICES = 24
-"""Disks, and network devices, that fit on a guest's bus."""
 
 
 def _idle(domain: Domain) -> Domain:
@@ -24,9 +25,52 @@ def _idle(domain: Domain) -> Domain:
     """
     if domain.state not in (State.INACTIVE, State.BOUND):
         raise WrongState(
-            name=domain.name, why=f"is {domain.state}; devices change only while it is stopped"
+            name=domain.name, why=f"is {domain.state}; this changes only while it is stopped"
         )
     return domain
+
+
+def _steady(domain: Domain) -> Domain:
+    """The domain, if devices may be added and removed now.
+
+    Raises:
+        WrongState: it is between two states.
+    """
+    if domain.state is State.ACTIVE and domain.runtime:
+        return domain
+    return _idle(domain)
+
+
+def _changed(inventory: Inventory, order: CommandGiven, domain: Domain, place: str) -> Step:
+    """The step after which the domain has, or has not, the device at *place*.
+
+    A running guest gets it or lets it go first; until then its volume, MAC and id stay taken.
+
+    Raises:
+        WrongState: the process has no port there, or what it boots from would change.
+    """
+    before = inventory.domains[domain.uuid]
+    if before.state is not State.ACTIVE or before.runtime is None:
+        return done(inventory.with_domain(domain), order)
+    room = before.runtime.disk_ports if place.startswith("disk") else before.runtime.nic_ports
+    if int(place.removeprefix("disk").removeprefix("nic")) >= room:
+        why = f"was started with places for ids below {room}" if room else (
+            "was started by an earlier release, which left no places for changes"
+        )  # fmt: skip
+        raise WrongState(name=domain.name, why=f"{why}; stop and start it, then repeat")
+    old, new = guest_spec(inventory, before), guest_spec(inventory.with_domain(domain), domain)
+    boots = {n.index: bool(n.boot) for n in old.nics}
+    if any(boots.get(n.index, bool(n.boot)) != bool(n.boot) for n in new.nics):
+        why = "would boot from another network device; name it in boot-device, or stop the domain"
+        raise WrongState(name=domain.name, why=why)
+    waits = devices.key(domain.uuid, place)
+    there: tuple[GuestDisk | GuestNic, ...] = (*new.disks, *new.nics)
+    added = next((x for x in there if x.place == place), None)
+    if added is None:
+        unplug = UnplugDevice(domain.uuid, place, force=bool(order.arguments.get("force")))
+        return Step(inventory, (unplug,), waits)
+    plug = PlugDevice(domain.uuid, added, new.firmware)
+    return Step(inventory.with_domain(domain), (plug,), waits)
 
 
 def _number(order: CommandGiven, used: Iterable[int], what: str) -> int:
@@ -41,9 +85,13 @@ def _number(order: CommandGiven, used: Iterable[int], what: str) -> int:
     return int(wanted)
 
 
-def _put(inventory: Inventory, domain: Domain, **changed: object) -> Inventory:
+def _asking(domain: Domain, **changed: object) -> Domain:
     constraints: Constraints = replace(domain.constraints, **changed)  # type: ignore[arg-type]
-    return inventory.with_domain(replace(domain, constraints=constraints))
+    return replace(domain, constraints=constraints)
+
+
+def _put(inventory: Inventory, domain: Domain, **changed: object) -> Inventory:
+    return inventory.with_domain(_asking(domain, **changed))
 
 
 # -- disks --------------------------------------------------------------------------------------
@@ -52,7 +100,7 @@ def _put(inventory: Inventory, domain: Domain, **changed: object) -> Inventory:
 @command("add-vdisk")
 def add_vdisk(inventory: Inventory, order: CommandGiven) -> Step:
     """Give a domain a disk on a volume that no other disk uses, or that nobody can write to."""
-    domain = _idle(guest(inventory, order))
+    domain = _steady(guest(inventory, order))
     name, volume = order.arguments["name"], order.arguments["volume"]
     service = order.arguments["service"]
     disks = domain.constraints.vdisks
@@ -63,7 +111,7 @@ def add_vdisk(inventory: Inventory, order: CommandGiven) -> Step:
         raise InvalidValue(what="disk", value=name, why=f"a domain has at most {MAX_DEVICES}")
     index = _number(order, (d.id for d in disks), "Disk")
     disk = Vdisk(name, volume, service, index, int(order.arguments.get("timeout") or 0))
-    return done(_put(inventory, domain, vdisks=(*disks, disk)), order)
+    return _changed(inventory, order, _asking(domain, vdisks=(*disks, disk)), f"disk{index}")
 
 
 @command("set-vdisk")
@@ -100,12 +148,14 @@ def _free_volume(inventory: Inventory, volume: str, service: str) -> None:
 @command("remove-vdisk")
 def remove_vdisk(inventory: Inventory, order: CommandGiven) -> Step:
     """Take a disk away; the volume stays."""
-    domain = _idle(guest(inventory, order))
+    domain = _steady(guest(inventory, order))
     name = order.arguments["name"]
     disks = domain.constraints.vdisks
-    if not any(d.name == name for d in disks):
+    gone = next((d for d in disks if d.name == name), None)
+    if gone is None:
         raise ObjectUnknown(what="Disk", name=name, where=f" in LDom {domain.name}")
-    return done(_put(inventory, domain, vdisks=tuple(d for d in disks if d.name != name)), order)
+    kept = _asking(domain, vdisks=tuple(d for d in disks if d != gone))
+    return _changed(inventory, order, kept, f"disk{gone.id}")
 
 
 # -- network ------------------------------------------------------------------------------------
@@ -114,7 +164,7 @@ def remove_vdisk(inventory: Inventory, order: CommandGiven) -> Step:
 @command("add-vnet")
 def add_vnet(inventory: Inventory, order: CommandGiven) -> Step:
     """Give a domain a network device on a switch."""
-    domain = _idle(guest(inventory, order))
+    domain = _steady(guest(inventory, order))
     vsw = switch(inventory, order.arguments["switch"])
     name = order.arguments["name"]
     nets = domain.constraints.vnets
@@ -134,13 +184,13 @@ def add_vnet(inventory: Inventory, order: CommandGiven) -> Step:
         mtu=check_mtu(order, 0),
         mode=order.arguments.get("mode") or "",
     )
-    return done(_put(inventory, domain, vnets=(*nets, vnet)), order)
+    return _changed(inventory, order, _asking(domain, vnets=(*nets, vnet)), f"nic{vnet.id}")
 
 
 @command("set-vnet")
 def set_vnet(inventory: Inventory, order: CommandGiven) -> Step:
     """Change a network device of a domain that is stopped; what is not named stays."""
-    domain, given = _idle(guest(inventory, order)), order.arguments
+    domain, given = guest(inventory, order), order.arguments
     vnet = next((n for n in domain.constraints.vnets if n.name == given["name"]), None)
     if vnet is None:
         raise ObjectUnknown(
@@ -161,19 +211,36 @@ def set_vnet(inventory: Inventory, order: CommandGiven) -> Step:
         mtu=check_mtu(wanted, 0),
         mode=given.get("mode", vnet.mode) or "",
     )
+    if differing := [f for f in _SETTABLE if getattr(changed, f) != getattr(vnet, f)]:
+        _settable(domain, vnet.name, ", ".join(_SETTABLE[f] for f in differing))
     vnets = tuple(changed if n.name == vnet.name else n for n in domain.constraints.vnets)
     return done(_put(inventory, domain, vnets=vnets), order)
+
+
+_SETTABLE = {
+    "switch": "vswitch", "mac": "mac-addr", "pvid": "pvid", "vids": "vid", "mtu": "mtu",
+    "mode": "mode",
+}  # fmt: skip
+"""Field of a network device to its property."""
+
+
+def _settable(domain: Domain, vnet: str, properties: str) -> None:
+    if domain.state not in (State.INACTIVE, State.BOUND):
+        why = f"is {domain.state}; {properties} of {vnet} changes only while it is stopped: stop it"
+        raise WrongState(name=domain.name, why=f"{why}, or remove {vnet} and add it anew")
 
 
 @command("remove-vnet")
 def remove_vnet(inventory: Inventory, order: CommandGiven) -> Step:
     """Take a network device away."""
-    domain = _idle(guest(inventory, order))
+    domain = _steady(guest(inventory, order))
     name = order.arguments["name"]
     nets = domain.constraints.vnets
-    if not any(n.name == name for n in nets):
+    gone = next((n for n in nets if n.name == name), None)
+    if gone is None:
         raise ObjectUnknown(what="Network device", name=name, where=f" in LDom {domain.name}")
-    return done(_put(inventory, domain, vnets=tuple(n for n in nets if n.name != name)), order)
+    kept = _asking(domain, vnets=tuple(n for n in nets if n != gone))
+    return _changed(inventory, order, kept, f"nic{gone.id}")
 
 
 # -- console ------------------------------------------------------------------------------------

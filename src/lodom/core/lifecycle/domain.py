@@ -16,7 +16,7 @@ from lodom.core import effects as do
 from lodom.core import events as ev
 from lodom.core.errors import GuestUnable, LodomError, ObjectUnknown, StepFailed, WrongState
 from lodom.core.fsm import Effects, Event
-from lodom.core.lifecycle import binding
+from lodom.core.lifecycle import binding, devices
 from lodom.core.lifecycle.spec import guest_spec, platform
 from lodom.core.model.domain import Domain, Runtime, State
 from lodom.core.model.inventory import Inventory, Ownership
@@ -215,7 +215,11 @@ def _console_failed(inventory: Inventory, d: Domain, event: ev.ConsoleFailed) ->
 def _launched(inventory: Inventory, d: Domain, event: ev.GuestLaunched) -> After:
     slots = tuple(v.vid for v in d.bound.vcpus)
     ports = len(d.bound.crypto)
-    runtime = Runtime(event.pid, event.started, event.home, len(slots), slots, slots, ports)
+    spec = guest_spec(inventory, d)
+    runtime = Runtime(
+        event.pid, event.started, event.home, len(slots), slots, slots, ports,
+        spec.disk_ports, spec.nic_ports,
+    )  # fmt: skip
     run = do.RunGuest(d.uuid, epoch_of(inventory, d.uuid))
     return _put(inventory, d, runtime=runtime), (run,)
 
@@ -413,11 +417,12 @@ def recovered(inventory: Inventory, d: Domain, found: ev.GuestFound | None) -> A
         return launch(inventory, d)
     if found.status in _ENDS:
         return happen(inventory, d, _ENDS[found.status](d.uuid))
+    inventory, cleaning = devices.agreed(inventory, d, found.places)
     again: Effects = () if found.status == "running" else (
         do.RunGuest(d.uuid, epoch_of(inventory, d.uuid)),
     )  # fmt: skip
     vcpus = do.SetVcpus(d.uuid, d.bound.vcpus, binding.cpu_map(inventory))
-    return inventory, (*again, *reboot_action(d), vcpus)
+    return inventory, (*again, *reboot_action(d), vcpus, *cleaning)
 
 
 _ENDS: Final[dict[str, Callable[[str], Event]]] = {
@@ -458,5 +463,7 @@ def happen(inventory: Inventory, domain: Domain, event: Event) -> After:
         return _console_failed(inventory, domain, event)
     if isinstance(event, ev.PanicAnswered):
         return inventory, (_panic_settled(domain, event),)
+    if isinstance(event, ev.DevicePlugged | ev.DeviceUnplugged | ev.DeviceRefused):
+        return devices.happen(inventory, domain, event)
     handler = TABLE.get((domain.state, type(event)))
     return handler(inventory, domain, event) if handler else (inventory, ())

@@ -1,12 +1,25 @@
 """From a bound domain to what its hypervisor process is started with."""
 
-from lodom.core.model.devices import Vdisk, Volume
+from collections.abc import Iterable
+
+from lodom.core.model.devices import MAX_DEVICES, Vdisk, Volume
 from lodom.core.model.domain import Domain, Platform, Runtime
 from lodom.core.model.guest import GuestDisk, GuestNic, GuestSpec
 from lodom.core.model.inventory import Inventory
 
 MAX_VCPUS = 64
 """Slots that a guest is made for, unless its machine has fewer strands."""
+
+
+SPARE_PORTS = 4
+"""Places for devices to come that a process has at least, as far as ``MAX_DEVICES`` allows."""
+_PORTS_A_SLOT = 8
+
+
+def ports(indexes: Iterable[int]) -> int:
+    """How many ports a process gets whose devices have *indexes*: whole PCI slots."""
+    needed = max(indexes, default=-1) + 1 + SPARE_PORTS
+    return min(MAX_DEVICES, -(-needed // _PORTS_A_SLOT) * _PORTS_A_SLOT)
 
 
 def platform(inventory: Inventory, domain: Domain) -> Platform:
@@ -50,6 +63,8 @@ def guest_spec(inventory: Inventory, domain: Domain, *, like: Runtime | None = N
         kernel_args=boot("boot-args"),
         crypto=len(bound.crypto),
         crypto_ports=max(len(bound.crypto), like.crypto_ports if like else 0),
+        disk_ports=like.disk_ports if like else ports(d.id for d in domain.constraints.vdisks),
+        nic_ports=like.nic_ports if like else ports(n.id for n in domain.constraints.vnets),
     )
 
 

@@ -318,8 +318,9 @@ def admit(
     inventory = inventory.with_domain(made)
     bound = made.bindings
     like = Runtime(
-        0, 0, event.migration, facts.boot_vcpus, facts.plugged, crypto_ports=facts.crypto_ports
-    )
+        0, 0, event.migration, facts.boot_vcpus, facts.plugged,
+        crypto_ports=facts.crypto_ports, disk_ports=facts.disk_ports, nic_ports=facts.nic_ports,
+    )  # fmt: skip
     vcpus = bound.vcpus if bound else ()
     row = target.TargetMigration(
         id=event.migration,
@@ -349,7 +350,7 @@ def launched(inventory: Inventory, d: Domain, event: ev.GuestLaunched) -> Domain
     online = tuple(v.vid for v in (row.vcpus[:1] if row.grow else row.vcpus))
     runtime = Runtime(
         event.pid, event.started, event.home, row.spec.boot_vcpus, row.spec.plugged, online,
-        row.spec.crypto_ports,
+        row.spec.crypto_ports, row.spec.disk_ports, row.spec.nic_ports,
     )  # fmt: skip
     return replace(d, runtime=runtime)
 

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+MAX_DEVICES = 24
+"""Disks, and network devices, that fit on a guest's bus; an id is below."""
+
 
 @dataclass(frozen=True)
 class Volume:

@@ -100,6 +100,10 @@ class Runtime:
     """Virtual CPUs that the guest runs on now; fewer than its strands during a migration."""
     crypto_ports: int = 0
     """Ports for crypto devices; more than its units when it arrived where too few were free."""
+    disk_ports: int = 0
+    """Ports for disks, from index 0, used or not.  0: an earlier release started the process, with
+    ports only for what it had then; nothing can be plugged."""
+    nic_ports: int = 0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,11 @@ class GuestDisk:
     boot: int = 0
     """Place in the order of devices that the firmware tries, from 1; 0: by ``index``."""
 
+    @property
+    def place(self) -> str:
+        """Class and index: the stem of all its ids."""
+        return f"disk{self.index}"
+
 
 @dataclass(frozen=True)
 class GuestNic:
@@ -33,6 +38,11 @@ class GuestNic:
     vids: tuple[int, ...] = ()
     boot: int = 0
     """As of a disk; 0: it is not booted from."""
+
+    @property
+    def place(self) -> str:
+        """Class and index: the stem of all its ids."""
+        return f"nic{self.index}"
 
 
 @dataclass(frozen=True)
@@ -63,3 +73,6 @@ class GuestSpec:
     """Number of crypto devices plugged."""
     crypto_ports: int = 0
     """Ports for such devices: never fewer, and after a move as many as the source's process has."""
+    disk_ports: int = 0
+    """Ports for disks, from index 0, used or not; as of crypto devices in a move."""
+    nic_ports: int = 0

@@ -109,6 +109,8 @@ class DomainFacts:
     crypto: int = 0
     """Crypto units bound."""
     crypto_ports: int = 0
+    disk_ports: int = 0
+    nic_ports: int = 0
     io: tuple[str, ...] = ()
     """I/O buses that it has."""
     direct: tuple[str, ...] = ()

@@ -103,6 +103,8 @@ def domain_facts(
         blocks=bound.blocks if bound else (),
         crypto=len(bound.crypto) if bound else 0,
         crypto_ports=runtime.crypto_ports if runtime else 0,
+        disk_ports=runtime.disk_ports if runtime else 0,
+        nic_ports=runtime.nic_ports if runtime else 0,
         io=(bound or domain.constraints).io,
         direct=direct,
         platform=bound.platform if bound else None,

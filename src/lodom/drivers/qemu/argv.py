@@ -201,25 +201,31 @@ def _services(paths: Paths) -> list[str]:
 
 
 def _disks(spec: GuestSpec, images: Sequence[Image]) -> list[str]:
-    args = _ports("disk", [d.index for d in spec.disks])
+    args = _ports("disk", [*range(spec.disk_ports), *(d.index for d in spec.disks)])
     for disk, image in zip(spec.disks, images, strict=True):
-        node = f"disk{disk.index}"
-        common = {
-            "read-only": disk.read_only,
-            "auto-read-only": False,
-            "discard": "unmap",
-            "cache": {"direct": image.direct, "no-flush": False},
-        }
-        below = {**image.protocol, **common, "node-name": f"{node}-file"}
-        above = {"driver": image.format, "file": f"{node}-file", **common, "node-name": node}
-        args += ["-blockdev", json.dumps(below), "-blockdev", json.dumps(above)]
-        for device in _drive(disk, node):
+        for node in disk_nodes(disk, image):
+            args += ["-blockdev", json.dumps(node)]
+        for device in disk_devices(disk):
             args += ["-device", json.dumps(device)]
     return args
 
 
-def _drive(disk: GuestDisk, node: str) -> list[dict[str, Any]]:
+def disk_nodes(disk: GuestDisk, image: Image) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The nodes of a disk's back end: protocol, then format."""
+    node = disk.place
+    common = {
+        "read-only": disk.read_only,
+        "auto-read-only": False,
+        "discard": "unmap",
+        "cache": {"direct": image.direct, "no-flush": False},
+    }
+    below = {**image.protocol, **common, "node-name": f"{node}-file"}
+    return below, {"driver": image.format, "file": f"{node}-file", **common, "node-name": node}
+
+
+def disk_devices(disk: GuestDisk) -> list[dict[str, Any]]:
     """The device of a disk; a CD drive hangs on a controller that takes the disk's place."""
+    node = disk.place
     place = {"bus": f"disk-port{disk.index}", "disable-legacy": "on"}
     medium = {
         "id": f"{node}-dev",
@@ -234,30 +240,34 @@ def _drive(disk: GuestDisk, node: str) -> list[dict[str, Any]]:
 
 
 def _nics(spec: GuestSpec, taps: Sequence[int]) -> list[str]:
-    args = _ports("nic", [n.index for n in spec.nics])
+    args = _ports("nic", [*range(spec.nic_ports), *(n.index for n in spec.nics)])
     for nic, fd in zip(spec.nics, taps, strict=True):
-        device = {
-            "driver": "virtio-net-pci",
-            "id": f"nic{nic.index}-dev",
-            "bus": f"nic-port{nic.index}",
-            "netdev": f"nic{nic.index}",
-            "mac": nic.mac,
-            "host_mtu": nic.mtu,
-            "disable-legacy": "on",
-            **_boot_rom(spec, nic),
-        }
-        args += ["-netdev", f"tap,id=nic{nic.index},fd={fd},vhost=off"]
-        args += ["-device", json.dumps(device)]
+        args += ["-netdev", f"tap,id={nic.place},fd={fd},vhost=off"]
+        args += ["-device", json.dumps(nic_device(nic, spec.firmware))]
     return args
 
 
-def _boot_rom(spec: GuestSpec, nic: GuestNic) -> dict[str, Any]:
+def nic_device(nic: GuestNic, firmware: str) -> dict[str, Any]:
+    """The properties of a network device."""
+    return {
+        "driver": "virtio-net-pci",
+        "id": f"{nic.place}-dev",
+        "bus": f"nic-port{nic.index}",
+        "netdev": nic.place,
+        "mac": nic.mac,
+        "host_mtu": nic.mtu,
+        "disable-legacy": "on",
+        **_boot_rom(nic, firmware),
+    }
+
+
+def _boot_rom(nic: GuestNic, firmware: str) -> dict[str, Any]:
     """A ROM only for who boots from the network, its size fixed: unequal ones stop a migration.
 
     UEFI has a driver of its own.
     """
     order = {"bootindex": nic.boot} if nic.boot else {}
-    if not nic.boot or spec.firmware != "bios":
+    if not nic.boot or firmware != "bios":
         return {"romfile": "", **order}
     return {"romfile": "pxe-virtio.rom", "romsize": _ROM_SIZE, **order}
 
@@ -303,19 +313,25 @@ def _ports(kind: str, indexes: Sequence[int], *, used: int = MAX_PLACES) -> list
     for index in sorted({*indexes, *first}):
         if index >= _PLACES[kind]:
             raise NotSupported(what=f"{kind} {index}", why=f"the last place is {_PLACES[kind] - 1}")
-        slot, function = divmod(index, _PORTS_A_SLOT)
+        slot, function = address(kind, index)
         port = {
             "driver": "pcie-root-port",
             "id": f"{kind}-{'port' if index < used else 'idle'}{index}",
-            "chassis": (_FIRST_SLOT[kind] + slot) * _PORTS_A_SLOT + function,
+            "chassis": slot * _PORTS_A_SLOT + function,
             "slot": 0,
-            "addr": f"{_FIRST_SLOT[kind] + slot:#x}.{function:#x}",
+            "addr": f"{slot:#x}.{function:#x}",
             "multifunction": function == 0,
             # Modern devices need no I/O ports, and there are only 15 such windows.
             "io-reserve": 0,
         }
         args += ["-device", json.dumps(port)]
     return args
+
+
+def address(kind: str, index: int) -> tuple[int, int]:
+    """PCI slot and function of the port for a class and index: the same for ever."""
+    slot, function = divmod(index, _PORTS_A_SLOT)
+    return _FIRST_SLOT[kind] + slot, function
 
 
 def _escape(text: str) -> str:

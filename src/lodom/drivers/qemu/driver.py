@@ -19,7 +19,7 @@ from lodom.core import events as ev
 from lodom.core.errors import LodomError, StepFailed
 from lodom.core.fsm import Effect
 from lodom.core.model.host import Hypervisor
-from lodom.drivers.qemu import copying, crypto, dr, firmware, probe, qmp, translate
+from lodom.drivers.qemu import copying, crypto, dr, firmware, hotplug, probe, qmp, translate
 from lodom.drivers.qemu.agent import AgentRefused, AgentSilent
 from lodom.drivers.qemu.guest import Guest, Post
 from lodom.drivers.qemu.launch import Backing, CloseTaps, Launcher, OpenTap
@@ -62,6 +62,7 @@ class QemuDriver:
     ) -> None:
         self._run_dir = run_dir
         self._settings = settings
+        self._open_tap = open_tap
         self._may_run = may_run
         self._post = post
         self._guests: dict[str, Guest] = {}
@@ -98,6 +99,10 @@ class QemuDriver:
                 await self._destroy(uuid, asker)
             case do.SetVcpus():
                 await self._set_vcpus(effect)
+            case do.PlugDevice():
+                await self._plug(effect)
+            case do.UnplugDevice():
+                await self._unplug(effect)
             case do.SetRebootAction(uuid, stop):
                 await self._order(uuid, "set-action", {"reboot": "shutdown" if stop else "reset"})
             case do.StartCopy():
@@ -138,6 +143,7 @@ class QemuDriver:
 
     def _keep(self, guest: Guest) -> None:
         self._guests[guest.uuid] = guest
+        guest.lost = lambda place: hotplug.lost(guest, place)
         guest.watch()
         guest.begin(self._mourn(guest))
 
@@ -223,6 +229,25 @@ class QemuDriver:
             return
         async with guest.dr:
             self._post(await dr.set_vcpus(guest, effect))
+
+    async def _plug(self, e: do.PlugDevice) -> None:
+        place = e.device.place
+        try:
+            await hotplug.plug(self._guest(e.uuid), e.device, e.firmware, self._open_tap)
+        except _Failures as why:
+            self._post(ev.DeviceRefused(e.uuid, place, str(why), plug=True))
+        else:
+            self._post(ev.DevicePlugged(e.uuid, place))
+
+    async def _unplug(self, e: do.UnplugDevice) -> None:
+        try:
+            why = await hotplug.unplug(self._guest(e.uuid), e.place, force=e.force)
+        except _Failures as error:
+            why = str(error)
+        if why:
+            self._post(ev.DeviceRefused(e.uuid, e.place, why, plug=False))
+        else:
+            self._post(ev.DeviceUnplugged(e.uuid, e.place))
 
     async def _order(self, uuid: str, command: str, arguments: dict[str, Any]) -> None:
         try:
@@ -331,11 +356,12 @@ class QemuDriver:
 
     async def _describe(self, guest: Guest) -> ev.GuestFound:
         """The guest as it stands; a copy that is under way is followed."""
-        status, copy = "running", "none"
+        status, copy, places = "running", "none", None
         try:
             status = translate.guest_status(await guest.run_state())
             copy = translate.copy_state((await guest.execute("query-migrate")).get("status", ""))
             migration = await copying.current(guest)
+            places = await hotplug.places(guest)
             if status == "inmigrate":
                 guest.copy = guest.begin(copying.await_incoming(guest, guest.home))
             elif copy in ("active", "paused") and migration:
@@ -345,7 +371,9 @@ class QemuDriver:
             _log.warning("a guest does not answer", uuid=guest.uuid, reason=str(e))
         guest.look_for_agent()
         process = guest.process
-        return ev.GuestFound(guest.uuid, process.pid, process.started, guest.home, status, copy)
+        return ev.GuestFound(
+            guest.uuid, process.pid, process.started, guest.home, status, copy, places
+        )
 
     async def close(self) -> None:
         """Stop watching; all guests run on."""

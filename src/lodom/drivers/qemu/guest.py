@@ -1,6 +1,7 @@
 """One guest that stands: its process, its QMP session and agent, and what watches them."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -21,6 +22,7 @@ _RETRY_S = 1.0
 _LEAVING_S = 0.2
 """A process that ends hangs up a moment before."""
 _AGENT_PING_S = 30.0
+_DEVICE = re.compile(r"((?:disk|nic)\d+)-(?:dev|scsi)$")
 
 Post = Callable[[Event], None]
 
@@ -48,6 +50,10 @@ class Guest:
         self.dr = asyncio.Lock()
         """One change of its virtual CPUs at a time."""
         self.answers = False
+        self.leaving: dict[str, str] = {}
+        """Place of each device that an order waits for to go, to the guest's refusal."""
+        self.lost: Callable[[str], Coroutine[Any, Any, None]] | None = None
+        """What to do when the device of a place has gone without such an order."""
         self._session: qmp.Session | None = None
         self._attached = asyncio.Event()
         """Set while there is a session, and for ever when there will be none."""
@@ -65,6 +71,15 @@ class Guest:
     ) -> Any:
         """As ``qmp.Session.execute``; a lost session may come back within the deadline."""
         limit = self.settings.answer_s if deadline is None else deadline
+        session = await self._present(command, limit)
+        return await session.execute(command, arguments, deadline=limit)
+
+    async def hand(self, fd: int, command: str, arguments: Mapping[str, Any]) -> Any:
+        """As ``qmp.Session.hand``."""
+        session = await self._present(command, self.settings.answer_s)
+        return await session.hand(fd, command, arguments)
+
+    async def _present(self, command: str, limit: float) -> qmp.Session:
         try:
             async with asyncio.timeout(limit):
                 await self._attached.wait()
@@ -72,7 +87,7 @@ class Guest:
             raise qmp.NoAnswer(f"{command}: the process does not answer") from None
         if self._session is None:
             raise qmp.NoAnswer(f"{command}: the process has ended")
-        return await self._session.execute(command, arguments, deadline=limit)
+        return self._session
 
     async def run_state(self) -> str:
         """QEMU's run state.
@@ -187,8 +202,21 @@ class Guest:
                 self.look_for_agent()
             else:
                 self._agent_changed(answers=False)
+        self._note_device(str(message.get("event")), data)
         self._pulse.set()
         self._pulse = asyncio.Event()
+
+    def _note_device(self, event: str, data: Mapping[str, Any]) -> None:
+        """A disk or network device that the guest let go, or will not."""
+        found = _DEVICE.match(str(data.get("device", "")))
+        if found is None or event not in ("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR"):
+            return
+        place = found[1]
+        if event == "DEVICE_DELETED":
+            if place not in self.leaving and self.lost is not None:
+                self.begin(self.lost(place))
+        elif place in self.leaving:
+            self.leaving[place] = "its system refused"
 
     def look_for_agent(self) -> None:
         """Ask the agent for a sign of life in the background."""

@@ -91,6 +91,18 @@ class Session:
         except (QMPError, OSError) as e:
             raise NoAnswer(f"the connection was lost during {command}") from e
 
+    async def hand(self, fd: int, command: str, arguments: Mapping[str, Any]) -> Any:
+        """As ``execute``, for a command that takes the descriptor *fd*; it stays the caller's.
+
+        Raises:
+            Refused, NoAnswer: as ``execute``.
+        """
+        try:
+            self._client.send_fd_scm(fd)
+        except (QMPError, OSError) as e:
+            raise NoAnswer(f"the connection was lost before {command}") from e
+        return await self.execute(command, arguments)
+
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """The events as they come, until the session ends."""
         ended = asyncio.ensure_future(self._ended())
