@@ -75,6 +75,28 @@ def test_cancelled(
         eventually(lambda: b.is_zero(b.free_memory()), "the target's memory is scrubbed")
 
 
+@pytest.mark.usefixtures("slow_link")
+def test_cancelled_without_a_link(world: World, domains: Make) -> None:
+    """A target that is lost with its link does not hold the source's end of the copy."""
+    a, b = world.a, world.b
+    domain = domains("ldg1", vcpus=VCPUS)
+    with Heartbeats() as beats:
+        boot = domain.start(beats)
+        there = b.state()
+        ldm = a.begin(*a.migrate_words("ldg1", b))
+        eventually(lambda: copying(world, "ldg1"), "the copy")
+        world.lab.cut(b.placed)
+        try:
+            a.ldm("cancel-operation", "migration", "ldg1")
+            assert a.end(ldm).code != 0
+            eventually(lambda: a.row("ldg1")["flags"] == "-n----", "an ordinary domain again")
+        finally:
+            world.lab.mend(b.placed)
+        eventually(lambda: "ldg1" not in b.names(), "the target has heard of it", within=90)
+        eventually(lambda: b.state() == there, "the target is as before")
+        assert beats.boots("ldg1") == [boot]
+
+
 def test_a_lost_terminal_cancels_nothing(world: World, domains: Make) -> None:
     """SIGHUP does nothing; the move ends well."""
     a, b = world.a, world.b
