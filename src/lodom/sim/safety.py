@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lodom.core.alloc.regions import merge, subtract
+from lodom.core.lifecycle.devices import places
 from lodom.core.migration import source, target
 from lodom.core.model.domain import Domain, State
 from lodom.core.model.host import Region
@@ -204,6 +205,8 @@ def _check_domain(host: "Host", d: Domain, *, strands: bool) -> None:
         demand(guest is None, where, "is", d.state, "and has a process")
         return
     demand(guest and guest.status == "running", where, "should run and does not:", guest)
+    if guest:
+        demand(guest.places == dict(places(d)).keys(), where, guest.places, "are not", d)
     if strands and guest:
         # A guest that rebooted by itself may have brought parked CPUs back: it slows only itself.
         given = {v.vid for v in d.bound.vcpus}
