@@ -141,3 +141,11 @@ def test_set_vnet_names_what_needs_a_stop(a):
 )
 def test_ports_are_whole_slots_with_room_to_spare(indexes, wanted):
     assert ports(indexes) == wanted
+
+
+def test_nothing_is_plugged_before_the_system_is_up(a):
+    a.post(ev.AgentChanged(domain(a).uuid, answers=False))
+    a.world.run(seconds=1)
+    with pytest.raises(WrongState, match="wait for flag n"):
+        a.ldm("add-vdisk", **DISK)
+    assert (places(a), domain(a).constraints.vdisks) == (set(), ())

@@ -69,6 +69,9 @@ def _changed(inventory: Inventory, order: CommandGiven, domain: Domain, place: s
     if added is None:
         unplug = UnplugDevice(domain.uuid, place, force=bool(order.arguments.get("force")))
         return Step(inventory, (unplug,), waits)
+    if not before.agent:  # seen once: a guest that got three disks while it booted never came up
+        why = "has no answering agent yet; wait for flag n, or stop it, add the device, start it"
+        raise WrongState(name=domain.name, why=why)
     plug = PlugDevice(domain.uuid, added, new.firmware)
     return Step(inventory.with_domain(domain), (plug,), waits)
 
