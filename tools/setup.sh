@@ -23,13 +23,13 @@ setup() (
     export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C
     yes='' told='' action=install
     packages=(python3 python3-venv qemu-system-x86 qemu-utils iproute2 nftables cpio kmod gcc
-        libc6-dev xz-utils zstd make)
+        libc6-dev xz-utils zstd make curl ovmf genisoimage)
     [ "${CI:-}" != true ] || yes=1
     for option; do
         case $option in
         --yes) yes=1 ;;
         --told) yes=1 told=1 ;; # the caller has said it and asked
-        --debian) packages+=(debootstrap fdisk e2fsprogs genisoimage ovmf) ;;
+        --debian) packages+=(debootstrap fdisk e2fsprogs) ;;
         --python) packages=(python3 python3-venv make) ;;
         --check) action=check ;;
         --remove) action=remove ;;
@@ -62,7 +62,7 @@ _setup_has() {
     qemu-utils) command -v qemu-img ;;
     iproute2) command -v ip ;;
     nftables) command -v nft ;;
-    cpio | gcc | zstd | make | debootstrap | genisoimage) command -v "$1" ;;
+    cpio | gcc | zstd | make | curl | debootstrap | genisoimage) command -v "$1" ;;
     fdisk) command -v sfdisk ;;
     ovmf) [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] ;;
     e2fsprogs) command -v mkfs.ext4 ;;

@@ -102,12 +102,13 @@ def test_strands_come_and_go_in_a_running_guest(
 
 
 def test_three_blocks(world: World, domains: Make, beats: Heartbeats) -> None:
-    """Memory added after bind lies in blocks of its own; the guest has the sum of all."""
+    """Memory added behind that of others lies in blocks of its own; the guest has the sum."""
     a = world.a
     domain = domains("ldg4", memory="256M", args="lodom.pattern=256:7")
     a.ldm("bind-domain", "ldg4")
-    a.ldm("add-memory", "128M", "ldg4")
-    a.ldm("add-memory", "64M", "ldg4")
+    for other, size in (("first", "128M"), ("second", "64M")):
+        world.spare(other, "64M")
+        a.ldm("add-memory", size, "ldg4")
     blocks = a.blocks("ldg4")
     assert [b.size // MIB for b in blocks] == [256, 128, 64]
     domain.start(beats)

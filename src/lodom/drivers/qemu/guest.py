@@ -68,11 +68,12 @@ class Guest:
         arguments: Mapping[str, Any] | None = None,
         *,
         deadline: float | None = None,
+        oob: bool = False,
     ) -> Any:
         """As ``qmp.Session.execute``; a lost session may come back within the deadline."""
         limit = self.settings.answer_s if deadline is None else deadline
         session = await self._present(command, limit)
-        return await session.execute(command, arguments, deadline=limit)
+        return await session.execute(command, arguments, deadline=limit, oob=oob)
 
     async def hand(self, fd: int, command: str, arguments: Mapping[str, Any]) -> Any:
         """As ``qmp.Session.hand``."""

@@ -93,10 +93,16 @@ class Process:
         return Path(f"/proc/{self.pid}/cmdline").read_text().split("\0")
 
     def descriptor_of(self, path: Path) -> int | None:
-        """The number of its descriptor that is open on *path*."""
+        """The number of its descriptor that is open on *path*.
+
+        By what it is and not by name: the kernel tells a name as seen from another root or mount
+        namespace when ldmd was started anew in one.
+        """
+        wanted = path.stat()
         for link in Path(f"/proc/{self.pid}/fd").iterdir():
-            if os.readlink(link) == str(path):
-                return int(link.name)
+            with suppress(FileNotFoundError):  # closed meanwhile
+                if os.path.samestat(link.stat(), wanted):
+                    return int(link.name)
         return None
 
     def received_bytes(self) -> int:

@@ -72,8 +72,9 @@ class Session:
         arguments: Mapping[str, Any] | None = None,
         *,
         deadline: float | None = None,
+        oob: bool = False,
     ) -> Any:
-        """The value that QEMU returns.
+        """The value that QEMU returns; *oob* also while its main loop is busy ("exec-oob").
 
         Raises:
             Refused: QEMU reported an error.
@@ -83,7 +84,7 @@ class Session:
         try:
             # Not wait_for: before Python 3.12 that can lose a cancellation.
             async with asyncio.timeout(limit):
-                return await self._client.execute(command, arguments)
+                return await self._client.execute(command, arguments, oob=oob)
         except ExecuteError as e:
             raise Refused(str(e)) from e
         except TimeoutError as e:
