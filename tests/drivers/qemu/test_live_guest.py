@@ -110,7 +110,8 @@ def test_a_guest_is_found_again(play: Play) -> None:
     async def story(a: Side, _: Side) -> None:
         first = await a.run()
         found = await a.restart()
-        assert found == [ev.GuestFound(UUID, first.pid, first.started, "home", "running", "none", ())]
+        told = ev.GuestFound(UUID, first.pid, first.started, "home", "running", "none", ())
+        assert found == [told]
         assert (await a.launch()).pid == first.pid
         os.kill(first.pid, signal.SIGKILL)
         await a.until(ev.GuestGone)
