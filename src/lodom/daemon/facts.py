@@ -146,7 +146,7 @@ async def agent(driver: QemuDriver, domain: Domain) -> AgentFacts:
     blockers = await driver.removal_blockers(domain.uuid, going) if going else ()
     if blockers is None:
         return AgentFacts(answers=True, cpu_dr=True)
-    sets = tuple(words for _, words in blockers if "processor set" in words)
+    sets = tuple(words.rpartition(" ")[2] for _, words in blockers if "processor set" in words)
     bound = tuple(
         (vid, 2 if words.endswith("threads") else 1)
         for vid, words in blockers

@@ -127,3 +127,8 @@ def test_l22_later_rules_keep_the_strands():
 def test_an_inactive_domain_counts_what_it_asks_for():
     asked = replace(CLEAN.domain.constraints, vcpu=7)
     assert clean.domain(vcpus=(), constraints=asked, state="inactive").domain.strands == 7
+
+
+def test_r11_a_control_domain_has_no_agent_to_ask():
+    """R24 says all that there is to say."""
+    assert "R11" not in ids(clean.domain(agent(strands(), bindings_known=False), control=True))

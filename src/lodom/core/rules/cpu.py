@@ -165,8 +165,8 @@ def cpus_are_held(case: Case) -> Iterator[Found]:
         CPUs and processor sets.
     """
     domain, agent = case.domain, case.domain.agent
-    if domain.strands < 2 or not (agent.answers and agent.cpu_dr):
-        return
+    if domain.control or domain.strands < 2 or not (agent.answers and agent.cpu_dr):
+        return  # of a control domain R24 says enough
     if not agent.bindings_known:
         yield found(
             f"Whether CPUs of LDom {domain.name} have bound threads cannot be known: "
