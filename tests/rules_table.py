@@ -40,7 +40,25 @@ def kept() -> dict[str, list[Test]]:
             test = Test(f"{path.relative_to(TESTS.parent)}::{node.name}", live)
             for rule in sorted(named(node)):
                 found[rule].append(test)
+    for rule, id in facts():
+        found[rule].append(Test(id, live=True))
     return found
+
+
+def facts() -> list[tuple[str, str]]:
+    """(rule, test) of the facts of the world that rows in ``tests/live/facts_*.py`` change."""
+    bodies = [ast.parse(path.read_text()).body for path in sorted(TESTS.glob("live/facts_*.py"))]
+    functions = (node for body in bodies for node in body if isinstance(node, ast.FunctionDef))
+    made = []
+    for node in functions:
+        for call in (d for d in node.decorator_list if isinstance(d, ast.Call)):
+            if ast.unparse(call.func) == "row":
+                rules = str(ast.literal_eval(call.args[0])).split()
+                blocks = "severity" not in {word.arg for word in call.keywords}
+                test = "test_refused" if blocks else "test_said"
+                id = f"tests/live/test_blockers.py::{test}[{'-'.join(rules)}-{node.name}]"
+                made += [(rule, id) for rule in rules]
+    return made
 
 
 def named(node: ast.FunctionDef) -> set[str]:
