@@ -32,19 +32,19 @@ inside() {
 host() {
     local suite mirror
     read -r suite mirror < <(origin)
-    rm -rf "$out/work"
-    debootstrap --variant=minbase "$suite" "$out/work" "$mirror"
+    rm -rf "$out/draft"
+    debootstrap --variant=minbase "$suite" "$out/draft" "$mirror"
     if [ "$suite" = bookworm ]; then # its own QEMU is too old
-        echo "deb $mirror $suite-backports main" >"$out/work/etc/apt/sources.list.d/backports.list"
+        echo "deb $mirror $suite-backports main" >"$out/draft/etc/apt/sources.list.d/backports.list"
         suite+=-backports
     fi
-    inside "$out/work" apt-get -q update
-    inside "$out/work" apt-get -q install --yes --no-install-recommends --target-release "$suite" \
+    inside "$out/draft" apt-get -q update
+    inside "$out/draft" apt-get -q install --yes --no-install-recommends --target-release "$suite" \
         "${qemu[@]}"
-    inside "$out/work" apt-get -q install --yes --no-install-recommends "${others[@]}"
-    rm -rf "$out/work"/var/cache/apt/archives/*.deb "$out/work"/var/lib/apt/lists/*_*
+    inside "$out/draft" apt-get -q install --yes --no-install-recommends "${others[@]}"
+    rm -rf "$out/draft"/var/cache/apt/archives/*.deb "$out/draft"/var/lib/apt/lists/*_*
     rm -rf "$out/host"
-    mv "$out/work" "$out/host"
+    mv "$out/draft" "$out/host"
 }
 
 postgres() {
@@ -67,8 +67,8 @@ postgres() {
     rm -rf "$mnt"/var/cache/apt/archives/*.deb "$mnt"/var/lib/apt/lists/*_*
     umount -R "$mnt"
     losetup -d "$loop"
-    qemu-img convert -O qcow2 "$raw" "$out/work.qcow2"
-    mv "$out/work.qcow2" "$out/postgres.qcow2"
+    qemu-img convert -O qcow2 "$raw" "$out/draft.qcow2"
+    mv "$out/draft.qcow2" "$out/postgres.qcow2"
 }
 
 wheels() {
