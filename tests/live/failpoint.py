@@ -14,7 +14,8 @@ _SEND = '"""One message, to wherever the other side of the migration is."""\n'
 _CUT = (
     "        import pathlib, subprocess\n"
     "        mark = pathlib.Path({mark!r})\n"
-    "        if isinstance(message, msg.{message}) and not mark.exists():\n"
+    "        armed = mark.with_name('armed').exists() and not mark.exists()\n"
+    "        if armed and isinstance(message, msg.{message}):\n"
     "            mark.touch()\n"
     '            subprocess.run(["ip", "link", "set", "eth0", "down"], check=True)\n'
 )
@@ -25,7 +26,8 @@ def link_lost_before(machine: Machine, message: str, folder: Path) -> Iterator[P
     """Until the end the machine's ldmd takes its link down, once, before it sends *message*.
 
     What is durable before the message is so, and nothing of the message gets out.  Yields the file
-    that is there as soon as it has happened.  The link is up again at the end.
+    that is there as soon as it has happened; not before the file ``armed`` is beside it, for an
+    earlier migration may still have to say the same.  The link is up again at the end.
     """
     shutil.copytree(Path(lodom.__file__).parent, folder / "src/lodom")
     peers = folder / "src/lodom/daemon/peers.py"

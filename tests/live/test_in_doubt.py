@@ -68,6 +68,7 @@ def test_it_ends_by_itself(world: World, domains: Make, tmp_path: Path, lost: st
     cutter = a if lost == "Cede" else b
     with Heartbeats() as beats, link_lost_before(cutter, lost, tmp_path) as cut:
         boot = domain.start(beats)
+        cut.with_name("armed").touch()
         ldm = a.begin(*a.migrate_words("ldg1", b))
         eventually(cut.exists, "the hand-over", within=60)
         said = a.end(ldm, within=DOUBT_S + 30)
@@ -96,6 +97,7 @@ def test_the_target_has_given_it_back(world: World, domains: Make, tmp_path: Pat
     there = b.state()
     with Heartbeats() as beats, link_lost_before(a, "Cede", tmp_path) as cut:
         boot = domain.start(beats)
+        cut.with_name("armed").touch()
         ldm = a.begin(*a.migrate_words("ldg1", b))
         eventually(cut.exists, "the hand-over", within=60)
         assert a.end(ldm, within=DOUBT_S + 30).code == Kind.PEER.exit_code

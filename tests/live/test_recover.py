@@ -45,6 +45,7 @@ def test_the_target_is_gone_for_ever(
         link_lost_before(a if lost == "Cede" else b, lost, tmp_path) as cut,
     ):
         boot = domain.start(beats)
+        cut.with_name("armed").touch()
         ldm = a.begin(*a.migrate_words("ldg1", b))
         eventually(cut.exists, "the hand-over", within=60)
         lose(b)
