@@ -250,7 +250,7 @@ PROTOCOLS = (1,)
 
 def own_facts(inventory: Inventory) -> MachineFacts:
     """What this machine says of itself, migrations in progress included."""
-    under_way = tuple(MigrationFacts(*found) for found in in_progress(inventory))
+    under_way = tuple(MigrationFacts(*found[:3]) for found in in_progress(inventory))
     delayed = bool(inventory.reconf)
     return machine_facts(inventory, protocols=PROTOCOLS, delayed=delayed, migrations=under_way)
 

@@ -1,5 +1,7 @@
 """What a migration in progress forbids on its two machines (R46 to R49)."""
 
+from datetime import UTC, datetime
+
 from lodom.core.errors import Busy
 from lodom.core.events import CommandGiven
 from lodom.core.migration import source, target
@@ -19,8 +21,10 @@ SOURCE_BARS = (
 TARGET_BARS = target.UNDECIDED
 
 
-def in_progress(inventory: Inventory) -> list[tuple[str, str, str]]:
-    """Migrations that still bar others on this machine: (domain, role, other machine).
+def in_progress(inventory: Inventory) -> list[tuple[str, str, str, int]]:
+    """Migrations that bar others on this machine: (domain, role, other machine, began).
+
+    *began* is the wall clock of this machine in seconds, 0 in rows of a release that kept none.
 
     On the source until CEDED has been without an answer for 30 s, on the target until OWNED or
     REFUSED (HANDOVER, "In doubt").
@@ -28,10 +32,10 @@ def in_progress(inventory: Inventory) -> list[tuple[str, str, str]]:
     found = []
     for out in inventory.outgoing.values():
         if out.phase in SOURCE_BARS and not out.doubt:
-            found.append((out.name, "source", out.host))
+            found.append((out.name, "source", out.host, out.began))
     for into in inventory.incoming.values():
         if into.phase in TARGET_BARS:
-            found.append((into.name, "target", into.source_name))
+            found.append((into.name, "target", into.source_name, into.began))
     return found
 
 
@@ -43,11 +47,11 @@ def refuse_while_migrating(inventory: Inventory, order: CommandGiven) -> None:
     """
     if order.verb in ALWAYS or (order.verb == "migrate-domain" and order.arguments.get("dry_run")):
         return
-    for name, role, other in in_progress(inventory):
+    for name, role, other, began in in_progress(inventory):
         way = f"to {other}" if role == "source" else f"from {other}"
-        raise Busy(
-            what=order.verb, why=f"a migration of LDom {name} {way} is in progress (R46 to R49)"
-        )
+        since = f" since {datetime.fromtimestamp(began, UTC):%H:%M:%S} UTC" if began else ""
+        why = f"a migration of LDom {name} {way} is in progress{since} (R46 to R49)"
+        raise Busy(what=order.verb, why=why)
     named = order.arguments.get("ldom") or ""
     for name in [named, *(order.arguments.get("ldoms") or [])]:
         domain = inventory.find(str(name))
