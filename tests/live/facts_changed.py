@@ -23,7 +23,7 @@ from facts_means import (
     removed,
     row,
 )
-from machines import Machine
+from machines import Machine, eventually
 from terminal import Console
 
 from lodom.lab.lab import ROOT
@@ -125,16 +125,17 @@ def a_processor_set(p: Pair) -> Iterator[None]:
 # -- memory --------------------------------------------------------------------------------------
 
 
-@row("R12", f"Not enough free memory on {B}: 256M needed, 192M free")
+@row("R12 R16", f"Not enough free memory on {B}: 256M needed, 192M free")
 def memory_is_taken(p: Pair) -> Iterator[None]:
     with bound(p.b, "taker", memory="1088M"):
         yield
 
 
-@row("R18", "Unable to bind 256M memory region at real address 0x8000000")
+@row("R16 R18", "Unable to bind 256M memory region at real address 0x8000000")
 def the_pool_has_a_hole(p: Pair) -> Iterator[None]:
     with bound(p.b, "low", memory="192M"), bound(p.b, "high", memory="896M"):
         removed(p.b, "low")
+        eventually(lambda: len(p.b.free_memory()) == 2, "the hole is scrubbed")
         yield
 
 
@@ -142,7 +143,7 @@ def the_pool_has_a_hole(p: Pair) -> Iterator[None]:
 
 
 @row(
-    "R43",
+    "R43 R44",
     "LDom ldg3 has 1 cryptographic units bound and 2 VCPUs; with units bound only one VCPU "
     "can be migrated",
     ldom="ldg3",

@@ -47,7 +47,7 @@ def another_file_by_force(p: Pair) -> Iterator[None]:
 
 
 @row(
-    "R33",
+    "R22 R33",
     f"Switch switch-y of vnet0 has an uplink on {A} and none on {B}",
     ldom="ldg2",
     severity="warning",
@@ -95,7 +95,12 @@ def a_console_as_wished(p: Pair) -> Iterator[None]:
         removed(p.a, "ldg2")
 
 
-@row("R42", f"mode=hybrid of vnet0 is kept and not fulfilled on {B}", ldom="ldg2", severity="note")
+@row(
+    "R40 R41 R42",
+    f"mode=hybrid of vnet0 is kept and not fulfilled on {B}",
+    ldom="ldg2",
+    severity="note",
+)
 def hybrid_is_wished(p: Pair) -> Iterator[None]:
     with attached(p, p.a, options="mode=hybrid"):
         yield
