@@ -340,6 +340,8 @@ class World:
             self.remove(name)
         self.forget()
         for machine in (self.a, self.b):
+            for name in re.findall(r"^\|vol=([^|]+)", machine.ldm("list-services", "-p"), re.M):
+                machine.tried("remove-vdsdev", f"{name}@primary-vds0")
             left = [n for n in machine.names() if n != "primary"]
             assert not left, f"{machine.name} keeps {left}"
             eventually(lambda m=machine: m.free_strands() == 12, "free strands")
