@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.rules_table import kept
@@ -87,8 +88,9 @@ DEEDS: dict[str, Edit] = {
 }
 
 
-def passes(edit: Edit | None, tests: Sequence[str]) -> bool:
-    """Whether *tests* pass on a copy of the package with *edit* made in it."""
+@contextmanager
+def broken(edit: Edit | None) -> Iterator[dict[str, str]]:
+    """An environment in which the package is a copy with *edit* made in it."""
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "lodom"
         shutil.copytree(ROOT / "src/lodom", package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -98,14 +100,24 @@ def passes(edit: Edit | None, tests: Sequence[str]) -> bool:
             if text.count(old) != 1:
                 raise SystemExit(f"{edit[0]} has {text.count(old)} times {old!r}, not once")
             path.write_text(text.replace(old, new), encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-        environment = {**os.environ, "PYTHONPATH": folder}
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
+        yield {**os.environ, "PYTHONPATH": folder}
+
+
+def run(environment: dict[str, str], tests: Sequence[str], *options: str) -> tuple[int, str]:
+    """pytest's exit code and what it printed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *tests]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode not in (0, 1):  # anything else is no verdict
         raise SystemExit(f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.returncode == 0
+    return done.returncode, done.stdout
+
+
+def passes(edit: Edit | None, tests: Sequence[str]) -> bool:
+    """Whether *tests* pass on a copy of the package with *edit* made in it."""
+    with broken(edit) as environment:
+        return run(environment, tests, "-x")[0] == 0
 
 
 def main(wanted: Sequence[str]) -> int:

@@ -1,7 +1,5 @@
 """What a migration in progress forbids on its two machines (R46 to R49)."""
 
-from datetime import UTC, datetime
-
 from lodom.core.errors import Busy
 from lodom.core.events import CommandGiven
 from lodom.core.migration import source, target
@@ -49,7 +47,8 @@ def refuse_while_migrating(inventory: Inventory, order: CommandGiven) -> None:
         return
     for name, role, other, began in in_progress(inventory):
         way = f"to {other}" if role == "source" else f"from {other}"
-        since = f" since {datetime.fromtimestamp(began, UTC):%H:%M:%S} UTC" if began else ""
+        hour, minute, second = began // 3600 % 24, began // 60 % 60, began % 60
+        since = f" since {hour:02}:{minute:02}:{second:02} UTC" if began else ""
         why = f"a migration of LDom {name} {way} is in progress{since} (R46 to R49)"
         raise Busy(what=order.verb, why=why)
     named = order.arguments.get("ldom") or ""
