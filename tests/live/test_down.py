@@ -42,10 +42,10 @@ def test_down_leaves_nothing(world: World) -> None:
     """Not of a running guest with disk and network, either."""
     world.clear()
     world.lab.down()
-    before = traces()
-    assert not [x for kind in before.values() for x in kind if "lodom" in x]
-    world.lab.up(SMALL)
     try:
+        before = traces()
+        assert not [x for kind in before.values() for x in kind if "lodom" in x]
+        world.lab.up(SMALL)
         with Heartbeats() as beats:
             world.domain("ldg1", disk=1 << 20, vcpus=2).start(beats)
         busy = traces()
