@@ -115,10 +115,11 @@ def test_short_list_as_captured_on_real_machines(given: dict[str, object], line:
 def test_short_list_parseable(inventory: Inventory) -> None:
     assert shown(inventory, "list-domain", parseable=True) == (
         "VERSION 1.3\n"
-        "DOMAIN|name=primary|state=active|flags=-n-cv-|cons=SP|ncpu=4|mem=805306368|util=0.5"
-        "|uptime=335220\n"
-        "DOMAIN|name=ldg1|state=bound|flags=-----s|cons=5000|ncpu=1|mem=268435456|util=|uptime=\n"
-        "DOMAIN|name=ldg2|state=inactive|flags=------|cons=|ncpu=|mem=|util=|uptime="
+        "DOMAIN|name=primary|state=active|flags=normal,control,vio-service|cons=SP|ncpu=4"
+        "|mem=805306368|util=0.5|uptime=335220\n"
+        "DOMAIN|name=ldg1|state=bound|flags=migration-source|cons=5000|ncpu=1|mem=268435456"
+        "|util=|uptime=\n"
+        "DOMAIN|name=ldg2|state=inactive|flags=|cons=|ncpu=|mem=|util=|uptime="
     )
 
 
@@ -225,8 +226,9 @@ def test_extended_list_begins_with_what_1_2_adds(inventory: Inventory) -> None:
     ]
 
 
-def test_flags_are_words_in_long_parseable_lists(inventory: Inventory) -> None:
-    lines = shown(inventory, "list-domain", parseable=True, long=True).splitlines()
+@pytest.mark.parametrize("form", ["", "long", "extended"])
+def test_flags_are_words_in_parseable_lists(inventory: Inventory, form: str) -> None:
+    lines = shown(inventory, "list-domain", parseable=True, **{form: True}).splitlines()
     domains = [line.split("|")[3] for line in lines if line.startswith("DOMAIN")]
     assert domains == ["flags=normal,control,vio-service", "flags=migration-source", "flags="]
 

@@ -63,6 +63,14 @@ def eventually(done: Callable[[], Any], what: str, *, within: float = 20.0) -> N
         select([], [], [], 0.05)
 
 
+FLAGS = (
+    {"starting": "s", "stopping": "s"}, {"normal": "n", "transition": "t"},
+    {"delayed-reconfiguration": "d"}, {"control": "c"}, {"vio-service": "v"},
+    {"migration-source": "s", "migration-target": "t", "migration-error": "e"},
+)  # fmt: skip
+"""The words of each position of FLAGS."""
+
+
 class Machine:
     """One machine of the lab."""
 
@@ -115,9 +123,12 @@ class Machine:
     # -- what it claims --------------------------------------------------------------------------
 
     def row(self, ldom: str) -> dict[str, str]:
-        """The fields of ``ldm list -p``."""
+        """The fields of ``ldm list -p``; flags as the six letters of ``ldm list``."""
         line = self.ldm("list", "-p", ldom).splitlines()[-1]
-        return dict(part.split("=", 1) for part in line.split("|")[1:])
+        found = dict(part.split("=", 1) for part in line.split("|")[1:])
+        words = found["flags"].split(",")
+        letters = (next((FLAGS[i][w] for w in words if w in FLAGS[i]), "-") for i in range(6))
+        return {**found, "flags": "".join(letters)}
 
     def names(self) -> list[str]:
         """Its domains."""

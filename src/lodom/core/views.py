@@ -172,7 +172,7 @@ _WORDS = (
 
 
 def flag_words(d: Domain, inventory: Inventory, live: Live) -> list[str]:
-    """The flags spelled out, as ``-l -p`` prints them."""
+    """The flags spelled out, as ``-p`` prints them."""
     letters = flags(d, inventory, live)
     words = [names[x] for x, names in zip(letters, _WORDS, strict=True) if x != "-"]
     return ["stopping" if w == "starting" and d.state is State.STOPPING else w for w in words]

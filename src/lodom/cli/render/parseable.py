@@ -22,12 +22,13 @@ def _blank(value: object) -> object:
 # -- records of a domain ------------------------------------------------------------------------
 
 
-def _domain(d: Document, flags: str) -> str:
+def _domain(d: Document) -> str:
+    """Flags as words, in every parseable list (digest 2.3)."""
     return record(
         "DOMAIN",
         ("name", d["name"]),
         ("state", d["state"]),
-        ("flags", flags),
+        ("flags", ",".join(d["flag_words"])),
         ("cons", d["console"]),
         ("ncpu", _blank(d["vcpus"])),
         ("mem", _blank(d["memory"])),
@@ -219,20 +220,20 @@ FORMATS: dict[str, tuple[Records, ...]] = {
 
 
 def short(documents: Iterable[Document]) -> list[str]:
-    """``ldm list -p``: flags as letters."""
-    return [VERSION, *(_domain(d, d["flags"]) for d in documents)]
+    """``ldm list -p``."""
+    return [VERSION, *map(_domain, documents)]
 
 
 def _full(documents: Iterable[Document], sections: Sequence[Records]) -> list[str]:
     lines = [VERSION]
     for d in documents:
-        lines.append(_domain(d, ",".join(d["flag_words"])))
+        lines.append(_domain(d))
         lines += [line for s in sections for line in s(d)]
     return lines
 
 
 def long(documents: Iterable[Document], *, extended: bool = False) -> list[str]:
-    """``ldm list -l -p``, or ``-e -p``: flags as words (digest 2.3)."""
+    """``ldm list -l -p``, or ``-e -p``."""
     return _full(documents, (*(_EXTRA if extended else ()), *_LONG))
 
 
