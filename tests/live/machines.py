@@ -7,9 +7,11 @@ What a check asserts of a guest is seen from outside: in the pool *file*, in /pr
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from typing import Any, NamedTuple
 
 from lodom.core.units import parse_size
 from lodom.host.pinning import affinity, threads
-from lodom.lab.lab import Lab
+from lodom.lab.lab import BOOT, Lab
 from lodom.lab.topology import Placed
 from lodom.lab.watch import Counter, Heartbeats, Status
 
@@ -231,22 +233,38 @@ class Machine:
 
     def kill_ldmd(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Signal ldmd; after SIGKILL, wait until it is gone."""
-        pid = self.lab.pid(self.placed)
-        fd = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(fd, number)
-            if number == signal.SIGKILL:
-                assert select([fd], [], [], 10)[0]
-        finally:
-            os.close(fd)
+        _kill(self.lab.pid(self.placed), number)
 
     def start_ldmd(self) -> None:
         """Start ldmd again."""
         self.lab.start(self.placed)
 
+    def boot_anew(self) -> None:
+        """The machine loses power and boots: ldmd, guests, memory and /run of before are gone."""
+        self.kill_ldmd()
+        for pid in _processes_in(self.placed.namespace):
+            if b"qemu-system" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]:
+                _kill(pid)
+        run = self.placed.folder / "run"
+        subprocess.run(["umount", run / "pool"], check=True)
+        shutil.rmtree(run)
+        run.mkdir()
+        (self.placed.folder / BOOT).write_text(f"{uuid.uuid4()}\n")
+        self.start_ldmd()
+
     def in_namespace(self, *argv: str) -> None:
         """Run a command in the machine's network namespace."""
         subprocess.run(["ip", "netns", "exec", self.placed.namespace, *argv], check=True)
+
+
+def _kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    fd = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(fd, number)
+        if number == signal.SIGKILL:
+            assert select([fd], [], [], 10)[0]
+    finally:
+        os.close(fd)
 
 
 def _processes_in(namespace: str) -> list[int]:
@@ -344,8 +362,6 @@ class World:
         for made in self._made:
             self.remove(made.name)
             if made.volume:
-                for machine in (self.a, self.b):
-                    machine.tried("remove-vdsdev", f"{made.name}@primary-vds0")
                 made.volume.unlink(missing_ok=True)
         for name in self._spare:
             self.remove(name)

@@ -1,8 +1,8 @@
-"""Looking at the host for the rules: back ends, boot files, what the guest says of itself."""
+"""Looking at the host for the rules: back ends, boot files, networks, what the guest says."""
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +10,10 @@ from pathlib import Path
 from lodom.core.errors import LodomError
 from lodom.core.model.domain import Domain, State
 from lodom.core.model.inventory import Inventory
-from lodom.core.rules.case import AgentFacts, BackendFacts, DomainFacts, FileFacts
+from lodom.core.rules.case import AgentFacts, BackendFacts, DomainFacts, FileFacts, NetworkFacts
 from lodom.daemon.backends import probe, taken
 from lodom.drivers.qemu.driver import QemuDriver
-from lodom.host import disks, qcow2
+from lodom.host import disks, lan, qcow2
 
 BOOT_FILES = (("kernel", "boot-kernel"), ("initrd", "boot-initrd"))
 
@@ -110,6 +110,17 @@ def _fact(seen: disks.BackendFacts) -> BackendFacts:
         direct=seen.direct,
         layers=tuple(_fact(layer) for layer in seen.layers),
     )
+
+
+async def networks(bridges: Mapping[str, str], facts: DomainFacts) -> dict[str, NetworkFacts]:
+    """What this host knows of the networks of the domain's switches; what it cannot say is missing.
+
+    *bridges* are this machine's, by switch.
+    """
+    wanted = {nic.switch: bridges[nic.switch] for nic in facts.nics if nic.switch in bridges}
+    with suppress(LodomError):
+        return await lan.networks(wanted)
+    return {}
 
 
 async def boot_files(domain: Domain) -> tuple[FileFacts, ...]:

@@ -247,6 +247,7 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
         inventory=lambda: loop.engine.inventory,
         post=lambda event: loop.post(event),
         default_port=settings.migration.port,
+        bridges=host.bridges,
     )
     consoles = ConsoleServer(settings.consoles.listen)
     stack.push_async_callback(consoles.stop)

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -93,12 +93,15 @@ class Peers:
         inventory: Callable[[], Inventory],
         post: Callable[[Event], None],
         default_port: int,
+        bridges: Mapping[str, str],
     ) -> None:
         self._client = client
         self._driver = driver
         self._inventory = inventory
         self._post = post
         self._port = default_port
+        self._bridges = bridges
+        """Switch to bridge, as they are at the time."""
         self.examiner = Examiner(client, inventory, default_port, driver.settings)
         self.server: PeerServer | None = None
         self.passwords: dict[str, str] = {}
@@ -189,7 +192,8 @@ class Peers:
             agent=await facts.agent(self._driver, domain),
             firmware=domain.constraints.variable("firmware") or "bios",
         )
-        return _Question(what, source_facts(inventory, domain, mine), e.force)
+        networks = await facts.networks(self._bridges, what)
+        return _Question(what, source_facts(inventory, domain, mine, networks=networks), e.force)
 
     async def _handshake(self, migration: str, uuid: str, host: str, port: int) -> tuple[str, ...]:
         """Volumes that both machines see as the same: our lock is seen there, then seen to go."""
@@ -306,6 +310,7 @@ class Peers:
             backends=await facts.exported(inventory, q.domain, q.same),
             files=await facts.same_files(q.domain),
             force=q.force,
+            networks=await facts.networks(self._bridges, q.domain),
         )
         mine = own_facts(inventory)
         unfit = any(f.rule in MEMORY_RULES for f in found)

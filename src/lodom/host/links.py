@@ -39,6 +39,10 @@ class Link:
     mac: str
     filters: bool
     """A bridge that tells VLANs apart."""
+    base: int
+    """Of a VLAN's device: the device that it stands on; 0: not one in this namespace."""
+    vlan: int
+    """Of a VLAN's device: its number."""
 
 
 @asynccontextmanager
@@ -67,6 +71,8 @@ async def links(ip: Any) -> list[Link]:
             mtu=raw.get("mtu") or 0,
             mac=raw.get("address") or "",
             filters=bool(raw.get(("linkinfo", "data", "br_vlan_filtering"))),
+            base=(raw.get("link") or 0) if raw.get("link_netnsid") is None else 0,
+            vlan=raw.get(("linkinfo", "data", "vlan_id")) or 0,
         )
         async for raw in await ip.get_links()
     ]

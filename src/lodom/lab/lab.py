@@ -29,6 +29,8 @@ GUESTS = "10.97.1"
 """Network of the guests: the switches' bridges are joined over the wire."""
 USER, PASSWORD = "root", "lodom"
 READY_S, STOP_S = 60.0, 20.0
+BOOT = "boot_id"
+"""File in a machine's folder: the kernel's boot id as its ldmd sees it, once it is there."""
 
 
 class LabFault(Exception):
@@ -46,17 +48,20 @@ def _in(namespace: str, *argv: str, check: bool = True) -> str:
     return _run("ip", "netns", "exec", namespace, *argv, check=check)
 
 
-def _enter(namespace: str) -> list[str]:
-    """What runs a command in the namespace, with its hosts file and /sys.
+def _enter(p: Placed) -> list[str]:
+    """What runs a command in the machine's namespace, with its hosts file, /sys and boot id.
 
     As ``ip netns exec``, which would keep the mount of the pool from everybody else, though.
     """
+    boot = p.folder / BOOT
     script = (
-        'for m in / /sys /etc/hosts; do mount --make-private "$m" 2>/dev/null || :; done; '
-        f'mount --bind /etc/netns/{namespace}/hosts /etc/hosts; mount -t sysfs lab /sys; exec "$@"'
+        'for m in / /sys /proc /etc/hosts; do mount --make-private "$m" 2>/dev/null || :; done; '
+        f"mount --bind /etc/netns/{p.namespace}/hosts /etc/hosts; mount -t sysfs lab /sys; "
+        f"[ ! -e {boot} ] || mount --bind {boot} /proc/sys/kernel/random/boot_id; "
+        'exec "$@"'
     )
     return [
-        "nsenter", f"--net=/run/netns/{namespace}", "unshare", "--mount", "--propagation",
+        "nsenter", f"--net=/run/netns/{p.namespace}", "unshare", "--mount", "--propagation",
         "unchanged", "sh", "-ec", script, "lab",
     ]  # fmt: skip
 
@@ -193,7 +198,7 @@ class Lab:
         log = p.log
         with log.open("ab") as out:
             process = subprocess.Popen(
-                [*_enter(p.namespace), sys.executable, "-m", "lodom.daemon.main",
+                [*_enter(p), sys.executable, "-m", "lodom.daemon.main",
                  "--debug", "--config", str(p.folder / "machine.toml")],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip

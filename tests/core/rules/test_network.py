@@ -27,12 +27,6 @@ def test_r33_uplink_on_one_side():
     ]
 
 
-def test_r33_known_other_network():
-    case = target(nic(segment="10.0.0.0/24"), switches=(SwitchFacts("primary-vsw0", segment="x"),))
-    assert ids(case) == ["R33"]
-    assert ids(nic(segment="10.0.0.0/24")) == []
-
-
 def test_r34_automatic_address_in_use():
     taken = {"00:14:4f:f8:00:02": "vnet vnet1 of LDom ldg7"}
     assert brief(target(macs=taken)) == [

@@ -32,6 +32,7 @@ from lodom.core.rules.case import (
     FileFacts,
     MachineFacts,
     MigrationFacts,
+    NetworkFacts,
     SourceFacts,
 )
 from lodom.core.rules.catalogue import judge, refused
@@ -263,9 +264,15 @@ def judged(
     backends: Mapping[str, BackendFacts],
     files: Iterable[FileFacts],
     force: bool,
+    networks: Mapping[str, NetworkFacts] | None = None,
 ) -> tuple[Finding, ...]:
-    """All findings about *domain* coming to this machine as it stands now."""
-    facts = target_facts(inventory, domain, own_facts(inventory), backends=backends, files=files)
+    """All findings about *domain* coming to this machine as it stands now.
+
+    *networks* serve a warning only: a reservation, which asks for blockers, goes without.
+    """
+    facts = target_facts(
+        inventory, domain, own_facts(inventory), backends=backends, files=files, networks=networks
+    )
     return judge(Case(domain, source, facts, force))
 
 

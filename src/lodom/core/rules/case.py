@@ -47,7 +47,7 @@ class DiskFacts:
 
 @dataclass(frozen=True)
 class NicFacts:
-    """A network device of the domain, its MTU as it holds, its switch's uplink and network.
+    """A network device of the domain, its MTU as it holds, whether its switch has an uplink.
 
     ``pvid`` 0 is the switch's default VLAN: as good as no VLAN.
     """
@@ -60,7 +60,30 @@ class NicFacts:
     mtu: int = 1500
     mode: str = ""
     uplink: bool = False
-    segment: str = ""
+
+
+@dataclass(frozen=True)
+class LanFacts:
+    """What a machine knows of one VLAN of a switch; ``vlan`` 0 is the switch's default one."""
+
+    vlan: int = 0
+    addresses: tuple[str, ...] = ()
+    """The machine's own, each with the length of its prefix; no link-local ones."""
+    neighbours: Mapping[str, str] = field(default_factory=dict)
+    """IP address to MAC address."""
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What a machine knows of the network of a switch without asking it; empty values: nothing."""
+
+    macs: tuple[str, ...] = ()
+    """The machine's own on this network, the bridge's first."""
+    heard: tuple[str, ...] = ()
+    """Senders of frames that the bridge has forwarded of late."""
+    tags: tuple[int, ...] = ()
+    """VLANs that its uplinks are in on the wire."""
+    lans: tuple[LanFacts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,6 +193,8 @@ class SourceFacts:
     machine: MachineFacts
     epoch: int = 0
     owner: str = ""
+    networks: Mapping[str, NetworkFacts] = field(default_factory=dict)
+    """By switch; missing: nothing known, or an older release."""
 
 
 @dataclass(frozen=True)
@@ -204,12 +229,11 @@ class VolumeFacts:
 
 @dataclass(frozen=True)
 class SwitchFacts:
-    """A switch of the target; ``segment`` names the network behind its uplink, where known."""
+    """A switch of the target."""
 
     name: str
     mtu: int = 1500
     uplink: bool = False
-    segment: str = ""
 
 
 @dataclass(frozen=True)
@@ -242,6 +266,8 @@ class TargetFacts:
     disk_servers: tuple[str, ...] = ()
     volumes: tuple[VolumeFacts, ...] = ()
     switches: tuple[SwitchFacts, ...] = ()
+    networks: Mapping[str, NetworkFacts] = field(default_factory=dict)
+    """By switch."""
     console: ConsoleFacts = field(default_factory=ConsoleFacts)
     groups: tuple[str, ...] = ()
     macs: Mapping[str, str] = field(default_factory=dict)

@@ -1,10 +1,11 @@
 """The facts of a case, taken from what one ldmd knows.
 
-What only adapters can find out (back ends, digests, what the guest says) comes in as arguments,
-keyed by ``volume@service`` or path.
+What only adapters can find out (back ends, digests, what the guest says, what is known of a
+network) comes in as arguments, keyed by ``volume@service``, path or switch.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from lodom.core.alloc import crypto, mac, ports, regions, strands
 from lodom.core.lifecycle.spec import boot_order
@@ -20,8 +21,10 @@ from lodom.core.rules.case import (
     DiskFacts,
     DomainFacts,
     FileFacts,
+    LanFacts,
     MachineFacts,
     MigrationFacts,
+    NetworkFacts,
     NicFacts,
     SourceFacts,
     SwitchFacts,
@@ -31,6 +34,7 @@ from lodom.core.rules.case import (
 )
 
 Backends = Mapping[str, BackendFacts]
+Networks = Mapping[str, NetworkFacts]
 
 
 def machine_facts(
@@ -62,10 +66,25 @@ def machine_facts(
     )
 
 
-def source_facts(inventory: Inventory, domain: Domain, machine: MachineFacts) -> SourceFacts:
-    """The source's machine and its record of who owns *domain*."""
+def source_facts(
+    inventory: Inventory, domain: Domain, machine: MachineFacts, *, networks: Networks | None = None
+) -> SourceFacts:
+    """The source's machine, its networks, and its record of who owns *domain*."""
     record = inventory.ownership.get(domain.uuid, Ownership(domain.uuid, 0, ""))
-    return SourceFacts(machine, record.epoch, record.owner)
+    return SourceFacts(machine, record.epoch, record.owner, _outside(inventory, networks or {}))
+
+
+def _outside(inventory: Inventory, networks: Networks) -> dict[str, NetworkFacts]:
+    """*networks* without the guests of this machine, which say nothing of where they are."""
+    guests = mac.in_use(inventory)
+
+    def cleared(lan: LanFacts) -> LanFacts:
+        return replace(lan, neighbours={i: m for i, m in lan.neighbours.items() if m not in guests})
+
+    return {
+        switch: replace(network, lans=tuple(cleared(lan) for lan in network.lans))
+        for switch, network in networks.items()
+    }
 
 
 def domain_facts(
@@ -76,15 +95,14 @@ def domain_facts(
     backends: Backends | None = None,
     files: Iterable[FileFacts] = (),
     agent: AgentFacts | None = None,
-    segments: Mapping[str, str] | None = None,
     direct: tuple[str, ...] = (),
     firmware: str = "bios",
     locked_by: str = "",
 ) -> DomainFacts:
     """The domain as its source knows it.
 
-    *segments* names the network behind a switch, where the host can tell; *direct* are devices
-    that reach hardware; *locked_by* defaults to the migration that holds the domain.
+    *direct* are devices that reach hardware; *locked_by* defaults to the migration that holds the
+    domain.
     """
     bound, runtime = domain.bindings, domain.runtime
     return DomainFacts(
@@ -109,7 +127,7 @@ def domain_facts(
         direct=direct,
         platform=bound.platform if bound else None,
         disks=_disks(inventory, domain, backends or {}),
-        nics=_nics(inventory, domain, segments or {}),
+        nics=_nics(inventory, domain),
         firmware=firmware,
         files=tuple(files),
         agent=agent or AgentFacts(),
@@ -147,9 +165,7 @@ def _disks(inventory: Inventory, domain: Domain, backends: Backends) -> tuple[Di
     return tuple(made)
 
 
-def _nics(
-    inventory: Inventory, domain: Domain, segments: Mapping[str, str]
-) -> tuple[NicFacts, ...]:
+def _nics(inventory: Inventory, domain: Domain) -> tuple[NicFacts, ...]:
     made = []
     for vnet in domain.constraints.vnets:
         switch = inventory.vsw.get(vnet.switch)
@@ -164,7 +180,6 @@ def _nics(
                 mtu=vnet.mtu or (switch.mtu if switch else 1500),
                 mode=vnet.mode,
                 uplink=bool(switch and switch.net_dev),
-                segment=segments.get(vnet.switch, ""),
             )
         )
     return tuple(made)
@@ -177,7 +192,7 @@ def target_facts(
     *,
     backends: Backends | None = None,
     files: Iterable[FileFacts] = (),
-    segments: Mapping[str, str] | None = None,
+    networks: Networks | None = None,
 ) -> TargetFacts:
     """This machine as the target of *domain*.
 
@@ -186,7 +201,6 @@ def target_facts(
     known = inventory.domains.get(domain.uuid)
     record = inventory.ownership.get(domain.uuid, Ownership(domain.uuid, 0, ""))
     others = inventory.drop("domains", domain.uuid) if known else inventory
-    segments = segments or {}
     return TargetFacts(
         machine=machine,
         epoch=record.epoch,
@@ -200,9 +214,10 @@ def target_facts(
         disk_servers=tuple(sorted(inventory.vds)),
         volumes=_volumes(others, backends or {}),
         switches=tuple(
-            SwitchFacts(s.name, s.mtu, bool(s.net_dev), segments.get(s.name, ""))
+            SwitchFacts(s.name, s.mtu, bool(s.net_dev))
             for s in sorted(inventory.vsw.values(), key=lambda s: s.name)
         ),
+        networks=_outside(inventory, networks or {}),
         console=_console(others),
         groups=_groups(others),
         macs=mac.in_use(others),

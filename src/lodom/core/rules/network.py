@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from lodom.core.alloc import mac
+from lodom.core.rules import lan
 from lodom.core.rules.case import Case, NicFacts, SwitchFacts
 from lodom.core.rules.form import Found, Severity, found, rule
 
@@ -50,13 +51,19 @@ def other_network(case: Case) -> Iterator[Found]:
     """The switches of that name are connected to different networks.
 
     Why:
-        The migration works, but the guest keeps its addresses and may reach nobody.
+        The migration works, but the guest keeps its addresses and may reach nobody. Both machines
+        look at what they know already, and send nothing: an uplink on one side only; uplinks in
+        different VLANs; no network address in common; one IP address, a gateway's for instance, at
+        different MAC addresses. Where one machine has heard the other, or both know a station at
+        the same address, it is one network and nothing is said; where too little is known, neither.
 
     Remedy:
         Give the target's switch an uplink into the same network: ldm set-vsw net-dev=DEVICE SWITCH.
+        If the networks are meant to differ, give the guest new addresses when it has moved.
 
     Example:
-        The switch has an uplink on the source and none on the target: a warning.
+        The bridge of the switch has 10.1.0.5/24 on the source and 10.2.0.5/24 on the target: a
+        warning.
 
     Sentence:
         The switches need not be connected to the same network, though the domain can have
@@ -72,13 +79,28 @@ def other_network(case: Case) -> Iterator[Found]:
                 vnet=nic.name,
                 switch=nic.switch,
             )
-        elif nic.segment and switch.segment and nic.segment != switch.segment:
+        elif differ := _contradiction(case, nic):
+            vlan = f" in VLAN {differ.vlan}" if differ.vlan else ""
             yield found(
-                f"Switch {nic.switch} of {nic.name} is on network {nic.segment} on {ours} and on "
-                f"{switch.segment} on {theirs}",
+                f"Switch {nic.switch} of {nic.name} seems to be on different networks{vlan}: "
+                f"{differ.ours} on {ours}, {differ.theirs} on {theirs}",
                 vnet=nic.name,
                 switch=nic.switch,
+                vlan=differ.vlan,
+                source=differ.ours,
+                target=differ.theirs,
             )
+
+
+def _contradiction(case: Case, nic: NicFacts) -> lan.Conflict | None:
+    """What the machines know against one network behind the switch of *nic*."""
+    ours, theirs = case.source.networks.get(nic.switch), case.target.networks.get(nic.switch)
+    if not ours or not theirs:
+        return None
+    guest = mac.form(mac.parse(nic.mac)) if nic.mac else ""
+    if lan.same(ours, theirs, "" if guest in case.target.macs else guest):
+        return None
+    return lan.conflict(ours, theirs, (nic.pvid, *nic.vids))
 
 
 def _addresses(case: Case) -> Iterator[tuple[str, str]]:
