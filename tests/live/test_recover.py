@@ -33,7 +33,7 @@ def lose(machine: Machine) -> None:
         os.close(fd)
 
 
-@pytest.mark.parametrize("lost", ["Cede", "Owned"])
+@pytest.mark.parametrize("lost", [pytest.param("Cede", marks=pytest.mark.long), "Owned"])
 def test_the_target_is_gone_for_ever(
     world: World, domains: Make, tmp_path: Path, lost: str
 ) -> None:
