@@ -6,6 +6,8 @@ from contextlib import ExitStack, contextmanager
 from facts_means import DISK, VDS, VSW, A, B, Pair, bound, exported, file_of, removed, row
 from machines import Machine
 
+from lodom.host.net import bridge_name
+
 
 @contextmanager
 def attached(p: Pair, *machines: Machine, options: str = "", switch: str = VSW) -> Iterator[None]:
@@ -61,6 +63,39 @@ def the_switch_has_no_uplink_there(p: Pair) -> Iterator[None]:
         p.a.in_namespace("ip", "link", "del", "nic9")
 
 
+OTHERS = "Switch switch-y of vnet0 seems to be on different networks: "
+
+
+@row(
+    "R33",
+    f"{OTHERS}10.77.1.0/24 on {A}, 10.77.2.0/24 on {B}",
+    ldom="ldg2",
+    severity="warning",
+)
+def the_prefixes_differ(p: Pair) -> Iterator[None]:
+    with switched(p):
+        for machine, address in ((p.a, "10.77.1.5/24"), (p.b, "10.77.2.5/24")):
+            machine.in_namespace("ip", "addr", "add", address, "dev", bridge(machine))
+        yield
+
+
+@row(
+    "R33",
+    f"{OTHERS}10.77.1.1 is 02:00:00:00:77:0a on {A}, 10.77.1.1 is 02:00:00:00:77:0b on {B}",
+    ldom="ldg2",
+    severity="warning",
+)
+def the_gateways_differ(p: Pair) -> Iterator[None]:
+    with switched(p):
+        for machine, letter in ((p.a, "a"), (p.b, "b")):
+            wire = ("dev", bridge(machine))
+            run = machine.in_namespace
+            run("ip", "addr", "add", f"10.77.1.{ord(letter)}/24", *wire)
+            gateway = ("10.77.1.1", "lladdr", f"02:00:00:00:77:0{letter}")
+            run("ip", "neigh", "replace", *gateway, *wire, "nud", "stale")
+        yield
+
+
 @row("L19", f"vnet0 has MTU 9000, switch switch-y on {B} 1500", ldom="ldg2", severity="warning")
 def frames_are_smaller_there(p: Pair) -> Iterator[None]:
     with switched(p, "mtu=9000"):
@@ -68,9 +103,9 @@ def frames_are_smaller_there(p: Pair) -> Iterator[None]:
 
 
 @contextmanager
-def switched(p: Pair, option: str) -> Iterator[None]:
+def switched(p: Pair, *option: str) -> Iterator[None]:
     """``ldg2`` on a switch of both machines, which has *option* only on the first."""
-    p.a.ldm("add-vsw", option, "switch-y", "primary")
+    p.a.ldm("add-vsw", *option, "switch-y", "primary")
     p.b.ldm("add-vsw", "switch-y", "primary")
     try:
         with attached(p, p.a, switch="switch-y"):
@@ -78,6 +113,11 @@ def switched(p: Pair, option: str) -> Iterator[None]:
     finally:
         for machine in (p.a, p.b):
             machine.ldm("remove-vsw", "switch-y")
+
+
+def bridge(machine: Machine) -> str:
+    """The bridge of ``switch-y``."""
+    return bridge_name(machine.name, "switch-y")
 
 
 @row(
