@@ -31,6 +31,8 @@ from lodom.core.rules.case import (
     Case,
     CoreFacts,
     DomainFacts,
+    LanFacts,
+    NetworkFacts,
     SourceFacts,
     TargetFacts,
     UseFacts,
@@ -179,6 +181,28 @@ def test_ports_outside_the_range_do_not_count():
 
 def test_no_concentrator():
     assert ids(replace(inventory("beta"), vcc={})) == ["R35"]
+
+
+def test_guests_are_no_witnesses_of_a_network():
+    """A guest of the machine itself, its MAC set by hand or not, is left out of what is known."""
+    vnet = Vnet("vnet1", "primary-vsw0", "0:1:2:3:4:5", 1)
+    home = HOME.with_domain(replace(LDG, constraints=replace(LDG.constraints, vnets=(vnet,))))
+    known = {"10.1.0.1": "52:54:00:00:00:01", "10.1.0.7": "00:01:02:03:04:05"}
+    networks = {"primary-vsw0": NetworkFacts(lans=(LanFacts(0, ("10.1.0.5/24",), known),))}
+    mine = machine_facts(home, protocols=(1,))
+    expected = LanFacts(0, ("10.1.0.5/24",), {"10.1.0.1": "52:54:00:00:00:01"})
+    for facts in (
+        source_facts(home, LDG, mine, networks=networks),
+        target_facts(home, domain_facts(HOME, LDG), mine, networks=networks),
+    ):
+        assert facts.networks["primary-vsw0"].lans == (expected,)
+
+
+def test_a_peer_that_says_nothing_of_networks():
+    """The release before sends no such field: nothing is known."""
+    sent = msgspec.to_builtins(case(inventory("beta")).source)
+    del sent["networks"]
+    assert msgspec.convert(sent, SourceFacts).networks == {}
 
 
 def test_control_domain_names_its_services():
