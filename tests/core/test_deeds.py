@@ -8,7 +8,8 @@ from rules.clean import ids
 
 from lodom.core import events as ev
 from lodom.core.errors import Busy, CpuReconfigurationDisabled, MigrationFailed, MigrationRefused
-from lodom.core.migration import source
+from lodom.core.migration import conduct, source
+from lodom.core.migration.orders import CheckTarget
 from lodom.core.model.domain import State
 from lodom.core.model.host import Region
 from lodom.core.rules.case import BackendFacts
@@ -232,6 +233,18 @@ def test_r44_units_and_several_strands_are_a_blocker(a, b):
         moved(a, b)
     assert [f.rule for f in refusal.value.findings if f.severity == "blocker"] == ["R43"]
     assert here(a).state is State.ACTIVE
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_l02_a_machine_is_no_target_of_its_own(a, dry_run):
+    uuid = guest(a, start=False).uuid
+    asked = CheckTarget("r1", uuid, "localhost", "root", "ldg1", force=True, dry_run=dry_run)
+    error = conduct.to_itself(a.engine.inventory, asked)
+    (finding,) = error.findings
+    assert (finding.rule, finding.severity) == ("L02", "blocker")
+    assert finding.text.startswith("a is the source machine itself, or a clone of it")
+    verdict = "would fail if attempted" if dry_run else "failed"
+    assert str(error) == f"Domain Migration of LDom ldg1 {verdict}"
 
 
 # -- other operations ---------------------------------------------------------------------------

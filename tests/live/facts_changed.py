@@ -35,7 +35,7 @@ NOT_HERE: Final = {
     "R34": "an automatic address cannot be asked for, and two machines draw the same one by chance "
     "only; L20 has the same comparison with an address set by hand",
     "L01": "the first message between two ldmds ends the talk before any rule (test_trouble.py)",
-    "L02": "needs a clone of a machine: the source's own name is refused before any rule",
+    "L02": "needs a clone of a machine; of itself: test_trouble.py",
     "L03": "needs a journal of the past: make chaos restores one of yesterday",
     "L05": "needs a saved configuration that a boot restores while the domain is elsewhere",
     "L06": "needs a migration under way: test_barred.py",

@@ -33,6 +33,29 @@ def test_hello_says_who_is_there(tmp_path):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_machine_knows_itself_under_any_name(tmp_path, accepted):
+    """By its certificate, else its addresses: no trust is asked for, and no request leaves."""
+
+    async def run():
+        async with world(tmp_path) as w:
+            trust = Trust(tmp_path / "own-peers.json")
+            if accepted:
+                trust.accept(HOST, w.target_id.certificate, w.server.port)
+            itself, other = PeerClient(w.target_id, trust), PeerClient(w.source_id, trust)
+            assert await itself.is_itself(*w.at)
+            assert not await other.is_itself(*w.at)
+            for client in (itself, other):
+                await client.close()
+            await w.server.stop()
+            if not accepted:
+                assert await other.is_itself("localhost", w.server.port)
+                with pytest.raises(PeerUnreachable):
+                    await other.is_itself("no-such-machine.invalid", w.server.port)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("target", "source", "spoken"),
     [((1,), (1, 2), 1), ((1, 2), (1,), 1), ((1, 2), (2, 1), 2), ((2, 3), (1, 2), 2)],

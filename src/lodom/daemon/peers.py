@@ -15,7 +15,7 @@ from lodom.core import messages as msg
 from lodom.core.errors import InvalidValue, LodomError, PeerForgot
 from lodom.core.fsm import Event
 from lodom.core.messages import Message
-from lodom.core.migration.conduct import drawing, judged, own_facts, streams
+from lodom.core.migration.conduct import drawing, judged, own_facts, streams, to_itself
 from lodom.core.migration.orders import CheckFailed, CheckTarget, ReserveAsked, TargetChecked
 from lodom.core.model.inventory import Inventory, Ownership
 from lodom.core.rules.case import DomainFacts, SourceFacts, release
@@ -148,6 +148,8 @@ class Peers:
         migration = ids.new_id()
         try:
             host, port = self.address(e.host)
+            if await self._client.is_itself(host, port):
+                raise to_itself(self._inventory(), e)
             peer = await self._client.hello(host, port)
             await self._client.login(e.user, self.passwords.pop(e.request, ""), host, port)
             question = await self._question(e)

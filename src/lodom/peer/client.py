@@ -7,8 +7,10 @@ certificate inside the TLS handshake, below httpx, and fails the handshake.
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 import httpx
@@ -26,7 +28,7 @@ from lodom.core.messages import Message, Unknown
 from lodom.peer import codec, signature
 from lodom.peer.identity import Identity
 from lodom.peer.server import VERSIONS
-from lodom.peer.trust import CONNECT_S, PORT, Trust, connection_error
+from lodom.peer.trust import CONNECT_S, PORT, Trust, connection_error, read_certificate
 
 ANSWER_S = 15.0
 LOGIN_S = 90.0
@@ -81,6 +83,22 @@ class PeerClient:
         links, self._links = self._links, {}
         for link in links.values():
             await link.http.aclose()
+
+    async def is_itself(self, host: str, port: int = PORT) -> bool:
+        """Whether that is this machine: the accepted, else the shown certificate is its own.
+
+        Where nobody listens the address decides: ldmd may listen on another one.
+
+        Raises:
+            PeerUnreachable: nobody answers, and it is no address of this machine.
+        """
+        try:
+            shown = self._trust.certificate(host, port) or await read_certificate(host, port)
+        except PeerUnreachable:
+            if await asyncio.to_thread(_local, host):
+                return True
+            raise
+        return shown == self._identity.certificate
 
     async def hello(self, host: str, port: int = PORT) -> Peer:
         """Who answers there, and the protocol version to speak.
@@ -277,6 +295,17 @@ class PeerClient:
         if link is not None:
             await link.http.aclose()
         return fresh
+
+
+def _local(host: str) -> bool:
+    """Whether the name is of an address of this machine; nothing is sent."""
+    with contextlib.suppress(OSError):
+        for family, kind, _, _, to in socket.getaddrinfo(host, PORT, type=socket.SOCK_DGRAM):
+            with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
+                probe.connect(to)
+                if ip_address(to[0]).is_loopback or probe.getsockname()[0] == to[0]:
+                    return True
+    return False
 
 
 def _letters(host: str, answer: httpx.Response) -> tuple[str, list[tuple[int, Message]]]:

@@ -34,12 +34,13 @@ from lodom.core.rules.case import (
     MigrationFacts,
     NetworkFacts,
     SourceFacts,
+    release,
 )
 from lodom.core.rules.catalogue import judge, refused
 from lodom.core.rules.crypto import streams as streams
 from lodom.core.rules.drawing import draw
-from lodom.core.rules.facts import machine_facts, target_facts
-from lodom.core.rules.form import Finding, Severity
+from lodom.core.rules.facts import domain_facts, machine_facts, source_facts, target_facts
+from lodom.core.rules.form import REGISTRY, Finding, Severity
 
 BOOKKEEPING = (
     steps.LockDomain,
@@ -71,6 +72,19 @@ def migrate(inventory: Inventory, order: ev.CommandGiven) -> Step:
         dry_run=bool(args.get("dry_run")),
     )
     return Step(inventory, (check,))
+
+
+def to_itself(inventory: Inventory, check: CheckTarget) -> MigrationRefused:
+    """The answer to who named this machine as the target (L02); nobody needs to be asked."""
+    domain, mine = inventory.domains[check.uuid], own_facts(inventory)
+    what = domain_facts(inventory, domain, target_name=check.target_name)
+    case = Case(what, source_facts(inventory, domain, mine), target_facts(inventory, what, mine))
+    return MigrationRefused(
+        name=domain.name,
+        verdict="would fail if attempted" if check.dry_run else "failed",
+        findings=tuple(REGISTRY["L02"].judge(case)),
+        rules=release(mine, mine),
+    )
 
 
 def cancel(inventory: Inventory, order: ev.CommandGiven) -> Step:
