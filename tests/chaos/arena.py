@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,9 +16,8 @@ import shim
 from machines import LIMIT_S, Machine, World, _processes_in, eventually
 from wire import Wire
 
-from lodom.client.http import call
 from lodom.core.units import MIB
-from lodom.lab.lab import READY_S, Lab
+from lodom.lab.lab import BOOT, Lab
 from lodom.lab.topology import LabMachine, Placed, Topology
 from lodom.lab.watch import Heartbeats, Status
 
@@ -35,7 +33,6 @@ SMALL = Topology(
         for name in ("dt90-319", "dt212-239")
     )
 )
-_SET_BOOT_ID = 'mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@"'
 
 
 class SmallDisks(Lab):
@@ -77,7 +74,6 @@ class Arena:
 
     def __init__(self) -> None:
         self.lab = SmallDisks()
-        self._boots: dict[str, Path] = {}
         os.environ["LD_PRELOAD"] = str(shim.build(REPOSITORY / "build/chaos"))
         try:
             self.lab.up(SMALL)
@@ -134,29 +130,11 @@ class Arena:
 
     def start_ldmd(self, machine: Machine) -> None:
         """Start it again, under the boot id that the machine has now."""
-        boot = self._boots.get(machine.name)
-        if boot is None:
-            self.lab.start(machine.placed)
-            return
-        p = machine.placed
-        with p.log.open("ab") as out:
-            process = subprocess.Popen(
-                ["ip", "netns", "exec", p.namespace, "sh", "-c", _SET_BOOT_ID, "sh", boot,
-                 sys.executable, "-m", "lodom.daemon.main", "--debug",
-                 "--config", str(p.folder / "machine.toml")],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
-            )  # fmt: skip
-        (p.folder / "ldmd.pid").write_text(str(process.pid))
-        eventually(
-            lambda: process.poll() is not None or _answers(p), "ldmd answers", within=READY_S
-        )
-        assert process.poll() is None, f"ldmd of {machine.name} ended at its start"
+        self.lab.start(machine.placed)
 
     def new_boot(self, machine: Machine) -> None:
         """From now on the machine's ldmd sees another boot id."""
-        path = machine.placed.folder / "boot_id"
-        path.write_text(f"{uuid.uuid4()}\n")
-        self._boots[machine.name] = path
+        (machine.placed.folder / BOOT).write_text(f"{uuid.uuid4()}\n")
 
     def qemus(self, machine: Machine) -> list[int]:
         """All hypervisor processes of the machine, whatever they run."""
@@ -234,10 +212,3 @@ def kill_all(pids: list[int], number: signal.Signals) -> None:
     finally:
         for fd in fds:
             os.close(fd)
-
-
-def _answers(p: Placed) -> bool:
-    with suppress(Exception):
-        call("show-version", {}, path=str(p.socket), timeout_s=5)
-        return True
-    return False
