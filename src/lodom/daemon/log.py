@@ -15,7 +15,7 @@ import structlog
 from structlog.dev import plain_traceback
 from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import Processor, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from lodom.core.events import TimerFired
 from lodom.core.fsm import Effect, Event
@@ -38,7 +38,7 @@ def set_up_log(*, debug: bool, form: str = "auto") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     ending: list[Processor] = (
-        [_TRACEBACKS, structlog.processors.JSONRenderer(default=repr)]
+        [_TRACEBACKS, _when_and_what_first, structlog.processors.JSONRenderer(default=repr)]
         if as_json
         else [structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=plain_traceback)]
     )
@@ -67,6 +67,12 @@ def _journald(environment: Mapping[str, str], fd: int) -> bool:
     device, _, inode = environment.get("JOURNAL_STREAM", "").partition(":")
     found = os.fstat(fd)
     return (device, inode) == (str(found.st_dev), str(found.st_ino))
+
+
+def _when_and_what_first(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """The keys of a line in the order in which one reads it."""
+    first = {key: line[key] for key in ("timestamp", "level", "event") if key in line}
+    return {**first, **line}
 
 
 def _with_priority(_: WrappedLogger, method: str, line: Any) -> str:
