@@ -431,7 +431,8 @@ class PeerUnreachable(LodomError):
     """No ldmd answers at the target.
 
     Remedy:
-        Check the name, that ldmd runs there and that port 6482 is open.
+        Nothing has been changed.  Check the name and the link, that ldmd runs there and that port
+        6482 is open.
     """
 
     code = "LDM-040"

@@ -1,7 +1,7 @@
 """What happened, as adapters tell core.  Time and identifiers come in here and nowhere else."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lodom.core.fsm import Event
@@ -256,7 +256,7 @@ class CopyProgressed(Event):
 
     uuid: str
     migration: str
-    numbers: Mapping[str, int]
+    numbers: Mapping[str, int] = field(hash=False)
 
 
 @dataclass(frozen=True)

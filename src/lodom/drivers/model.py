@@ -179,7 +179,7 @@ class ModelHypervisor:
 
     def _progress(self, g: ModelGuest, migration: str) -> None:
         if g.copy == "active" and self._linked(g):
-            numbers = {"total": 100, "remaining": 50}
+            numbers = {"total": 100, "transferred": 50, "remaining": 50}
             self._post(ev.CopyProgressed(g.uuid, migration, numbers))
             if g.peer:
                 g.peer[0]._post(ev.CopyProgressed(g.uuid, migration, numbers))

@@ -6,12 +6,13 @@ certificate inside the TLS handshake, below httpx, and fails the handshake.
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import msgspec
@@ -33,9 +34,19 @@ from lodom.peer.trust import CONNECT_S, PORT, Trust, connection_error, read_cert
 ANSWER_S = 15.0
 LOGIN_S = 90.0
 """The target slows attempts that follow failures."""
+SILENCE_S = 8.0
+"""A peer may think for long, but its system acknowledges all the while, or it is not there."""
 POLL_S = 20.0
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Between attempts to reach a mailbox; the last one for ever."""
+
+_PROBES: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_S * 1000)),
+)
+"""Options of a connection by which Linux ends one that nothing comes back on.  Source: tcp(7)."""
 
 log = logging.getLogger(__name__)
 
@@ -256,6 +267,9 @@ class PeerClient:
                         timeout=httpx.Timeout(deadline, connect=CONNECT_S),
                     )
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+                if _silent(error):
+                    reason = f"no sign of life for {SILENCE_S:g} s"
+                    raise PeerUnreachable(host=host, reason=reason) from error
                 # A kept connection that the peer closed meanwhile.  So a request can arrive twice;
                 # messages and questions are safe to receive twice.
                 if last:
@@ -283,11 +297,15 @@ class PeerClient:
             certificate,
             httpx.AsyncClient(
                 base_url=f"https://{address}:{port}",
-                verify=context,
                 # No proxy of the environment, no redirect: it is this host or nobody.
+                transport=httpx.AsyncHTTPTransport(
+                    verify=context,
+                    trust_env=False,
+                    limits=httpx.Limits(max_connections=None, keepalive_expiry=30),
+                    socket_options=_PROBES,
+                ),
                 trust_env=False,
                 follow_redirects=False,
-                limits=httpx.Limits(max_connections=None, keepalive_expiry=30),
             ),
         )
         self._links[host, port] = fresh
@@ -295,6 +313,15 @@ class PeerClient:
         if link is not None:
             await link.http.aclose()
         return fresh
+
+
+def _silent(error: BaseException | None) -> bool:
+    """The connection was ended because nothing came back on it; libraries wrap that."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _local(host: str) -> bool:

@@ -129,6 +129,8 @@ def essence(row: Any) -> Any:
     if isinstance(row, target.TargetMigration):
         return replace(row, gone=False)
     row = replace(row, unknown=False, doubt=False, guest_end="off" if row.guest_end else "")
+    if row.phase is not source.Phase.COPYING:
+        row = replace(row, moved=False)
     if row.phase not in source.BEFORE_CEDED:
         row = replace(row, completed=False, loaded=False)
     if row.phase in _LET_GO:
@@ -243,7 +245,8 @@ def s_effect(w: World, e: Effect) -> Ways:  # noqa: C901 - one match, one line a
                 yield "guest keeps its CPU", w._replace(s=post(w.s, no), left=left)
         case do.StartCopy():
             if q.alive and w.qt.alive and w.qt.copy == "incoming" and not q.off:
-                yield "", w._replace(qs=q._replace(copy="active"))
+                flows = ev.CopyProgressed(UUID, MIG, {"transferred": 1})
+                yield "", w._replace(s=post(w.s, flows), qs=q._replace(copy="active"))
             else:
                 yield "", w._replace(s=post(w.s, ev.CopyFailed(UUID, MIG, "no listener")))
         case do.FinishCopy():

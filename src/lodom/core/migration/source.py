@@ -75,6 +75,8 @@ class SourceMigration:
     warnings: tuple[str, ...] = ()
     phase: Phase = Phase.NEW
     copy_port: int = 0
+    moved: bool = False
+    """The copy has begun to flow."""
     completed: bool = False
     loaded: bool = False
     refused: bool = False
@@ -209,8 +211,9 @@ def _stands(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
     return _to(m, Phase.FINISHING)
 
 
-def _moved(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
+def _moved(m: SourceMigration, event: ev.CopyProgressed) -> tuple[SourceMigration, Effects]:
     """Bytes still flow: the deadline of the copy starts again."""
+    m = replace(m, moved=m.moved or event.numbers.get("transferred", 0) > 0)
     return m, (_timer(m, "stall", steps.STALL_S),)
 
 
@@ -332,6 +335,11 @@ def _abort(m: SourceMigration, event: Event) -> tuple[SourceMigration, Effects]:
 _END: Final[dict[type[Event], str]] = {ev.GuestPoweredOff: "off", ev.GuestPanicked: "panicked"}
 
 
+def _not_reached(m: SourceMigration, event: ev.Unsent) -> tuple[SourceMigration, Effects]:
+    """The target cannot be told; a copy that flows all the same goes on, and shows by itself."""
+    return (m, ()) if m.moved else _abort(m, event)
+
+
 def _note_end(m: SourceMigration, event: Event) -> tuple[SourceMigration, Effects]:
     m = replace(m, guest_end=_END[type(event)])
     return (m, ()) if m.phase is Phase.ABORTED else _release(m)
@@ -433,7 +441,10 @@ TRANSITIONS: Final[dict[Key, Transition[SourceMigration]]] = {
     (Phase.PREPARING, msg.Prepared): _row(
         Phase.SHRINKING, Phase.COPYING, Phase.CEDED, by=_prepared
     ),
-    (Phase.PREPARING, ev.Unsent): _row(*_ABORTED, by=_abort),
+    **{
+        (phase, ev.Unsent): _row(phase, *_ABORTED, by=_not_reached)
+        for phase in (Phase.PREPARING, Phase.SHRINKING, Phase.COPYING)
+    },
     (Phase.SHRINKING, ev.VcpusSet): _row(Phase.COPYING, by=_shrunk),
     (Phase.SHRINKING, ev.VcpusRefused): _row(*_ABORTED, by=_abort),
     (Phase.COPYING, ev.CopyProgressed): _row(Phase.COPYING, by=_moved),
