@@ -136,6 +136,14 @@ def test_a_running_domain_moves_and_nothing_is_left(world, a, b):
     assert a.engine.inventory.ownership[d.uuid].owner == "instance-b"
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_agent_that_answers_is_known_to_answer_when_the_move_is_over(world, a, b, answers):
+    a.post(ev.AgentChanged(guest(a, vcpus=1).uuid, answers))
+    world.run(seconds=1)
+    a.ldm("migrate-domain", ldom="ldg1", host="b")
+    assert b.engine.inventory.named("ldg1").agent is answers
+
+
 def test_it_moves_back_and_forth_without_a_reboot(world, a, b):
     guest(a)
     for here, there in ((a, "b"), (b, "a"), (a, "b"), (b, "a")):

@@ -30,6 +30,7 @@ def test_r06_r07_r08_three_strands_on_cores_of_four(world: World, domains: Make)
         blocks = [(b.ra, b.size) for b in world.a.blocks("ldg1")]
         for source, target in ((world.a, world.b), (world.b, world.a), (world.a, world.b)):
             source.migrate("ldg1", target)
+            assert target.row("ldg1")["flags"] == "-n----", "its agent answered all the time"
             eventually(lambda s=source: s.free_strands() == 12, "its strands and the fourth")
             assert [(b.ra, b.size) for b in target.blocks("ldg1")] == blocks
             cores = {pid // 4 for pid in target.strands("ldg1")}

@@ -33,7 +33,8 @@ def shell(
     given = _bindings(inventory, facts, live=live, whole_cores=whole_cores and live)
     if isinstance(given, str):
         return given
-    return replace(domain, state=State.BOUND, bindings=given)
+    # What answered before the last stop answers after it: the flag need not fall back to t.
+    return replace(domain, state=State.BOUND, bindings=given, agent=live and facts.agent.answers)
 
 
 def _bindings(

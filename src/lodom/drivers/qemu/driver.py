@@ -187,8 +187,9 @@ class QemuDriver:
         state = await _state(guest)
         if allowed and translate.guest_status(state) == "running":
             self._post(ev.GuestRunning(uuid, now=int(time.time())))
-            # An agent that answered a moment before, to a question of find(), is told again.
-            guest.answers = False
+            # Whether its agent answers is told anew: one that did to a question of find(), and one
+            # that did on the source and is gone.
+            guest.answers = None
             guest.look_for_agent()
             guest.begin(crypto.plug(guest))
         else:

@@ -49,7 +49,8 @@ class Guest:
         self.migration = ""
         self.dr = asyncio.Lock()
         """One change of its virtual CPUs at a time."""
-        self.answers = False
+        self.answers: bool | None = None
+        """What was last told of its agent; None: nothing since it was set running, or found."""
         self.leaving: dict[str, str] = {}
         """Place of each device that an order waits for to go, to the guest's refusal."""
         self.lost: Callable[[str], Coroutine[Any, Any, None]] | None = None
@@ -201,7 +202,7 @@ class Guest:
         if message.get("event") == "VSERPORT_CHANGE" and data.get("id") == "agent-port":
             if data.get("open"):
                 self.look_for_agent()
-            else:
+            elif self.answers:
                 self._agent_changed(answers=False)
         self._note_device(str(message.get("event")), data)
         self._pulse.set()
@@ -224,8 +225,7 @@ class Guest:
         self.begin(self._ping())
 
     async def _ping(self) -> None:
-        if await self.agent.ping(deadline=_AGENT_PING_S):
-            self._agent_changed(answers=True)
+        self._agent_changed(answers=await self.agent.ping(deadline=_AGENT_PING_S))
 
     def _agent_changed(self, *, answers: bool) -> None:
         if answers != self.answers:
