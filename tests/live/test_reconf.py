@@ -40,7 +40,7 @@ def configurations(machine: Machine) -> list[str]:
     return machine.ldm("list-spconfig").split("\n")[:-1]
 
 
-def test_r45_r46_primary_changes_at_the_next_boot(world: World, domains: Make) -> None:
+def test_r45_primary_changes_at_the_next_boot(world: World, domains: Make) -> None:
     """The notice, flag d, refusals on both machines, cancel; then a boot, and only a boot."""
     a, b = world.a, world.b
     domains("ldg1")
