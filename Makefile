@@ -30,6 +30,7 @@ sabotage:        ## planted defects, each must turn its test red
 rules:           ## every rule, where it lives, which tests keep it; then break each
 	$(PYTHON) -m tests.rules_table
 	$(PYTHON) -m tests.rules_mutate
+	$(PYTHON) -m tests.rules_live
 test-long: verify ## the long tests
 	.venv/bin/pytest -m long -v tests
 	$(PYTHON) tests/chaos/run.py --matrix long
