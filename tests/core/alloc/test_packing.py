@@ -65,6 +65,25 @@ def test_each_search_alone_agrees_with_brute_force(items, count, data):
             check(sizes, holes, answer)
 
 
+@given(st.lists(st.integers(1, 6), min_size=3, max_size=7), st.integers(2, 3), st.integers(0, 1))
+@settings(max_examples=300, deadline=None)
+def test_equal_holes_are_one_choice(items, count, more):
+    """Holes that are all equal, or all but one, with next to nothing to spare."""
+    holes = [-(-sum(items) // count)] * count
+    holes[-1] += more
+    answer = packing._ByHole(sorted(items, reverse=True), holes, 10_000).run()
+    assert (answer != IMPOSSIBLE) == brute(items, holes)
+
+
+def test_effort_is_shared_and_ends():
+    """Three items a hole, nothing to spare: whatever the answer, no more than allowed is spent."""
+    items = [251 + (i * 7919) % 248 for i in range(63)]
+    effort = packing.Effort(3000)
+    assert pack(items, [-(-sum(items) // 21)] * 21, effort) == UNDECIDED
+    assert effort.left == 0
+    assert pack(items, [-(-sum(items) // 21)] * 21, effort) == UNDECIDED
+
+
 def test_best_fit_is_not_enough():
     items, holes = [4, 3, 3, 2, 2, 2], [8, 8]
     sizes = sorted(items, reverse=True)
@@ -100,5 +119,5 @@ def test_equal_items_are_counted_not_tried():
 def test_gives_up_honestly():
     """Quick guesses fail here; a search cut short says so, a longer one finds the packing."""
     items, holes = [20, 15, 29, 24, 30, 29, 15, 22, 27], [50, 29, 83, 49]
-    assert pack(items, holes, steps=len(items) - 1) == UNDECIDED
+    assert pack(items, holes, packing.Effort(len(items) - 1)) == UNDECIDED
     check(items, holes, pack(items, holes))

@@ -10,7 +10,7 @@ from enum import StrEnum
 from itertools import accumulate
 from math import gcd
 
-from lodom.core.alloc.packing import IMPOSSIBLE, STEPS, UNDECIDED, Packing, pack
+from lodom.core.alloc.packing import IMPOSSIBLE, STEPS, UNDECIDED, Effort, Packing, pack
 from lodom.core.alloc.regions import align, merge
 from lodom.core.model.domain import Block
 from lodom.core.model.host import MAX_BLOCKS, Region
@@ -61,11 +61,12 @@ def place(
     """
     holes = align(merge(free), page)
     grains = [round_up(size, page) for size in sizes]
-    answer = _pack(grains, holes, steps)
+    effort = Effort(steps)
+    answer = _pack(grains, holes, effort)
     if answer == UNDECIDED:
         return Undecided(steps)
     if answer == IMPOSSIBLE:
-        return _misfit(grains, holes, steps)
+        return _misfit(grains, holes, effort)
     assert isinstance(answer, tuple)
     cursor = [hole.base for hole in holes]
     placed: list[int] = []
@@ -75,13 +76,13 @@ def place(
     return tuple(placed)
 
 
-def _pack(grains: Sequence[int], holes: Sequence[Region], steps: int) -> Packing:
+def _pack(grains: Sequence[int], holes: Sequence[Region], effort: Effort) -> Packing:
     # Only multiples of the sizes' common divisor can ever be used of a hole.
     unit = gcd(*grains) or 1
-    return pack([g // unit for g in grains], [h.size // unit for h in holes], steps)
+    return pack([g // unit for g in grains], [h.size // unit for h in holes], effort)
 
 
-def _misfit(grains: Sequence[int], holes: Sequence[Region], steps: int) -> Misfit:
+def _misfit(grains: Sequence[int], holes: Sequence[Region], effort: Effort) -> Misfit:
     """Name the first block that is too many; feasibility is monotone, so by bisection."""
     free = sum(h.size for h in holes)
     largest = max((h.size for h in holes), default=0)
@@ -92,7 +93,7 @@ def _misfit(grains: Sequence[int], holes: Sequence[Region], steps: int) -> Misfi
     fails = min(fails, over)
     while sure and fails - fits > 1:
         middle = (fits + fails) // 2
-        answer = _pack(grains[:middle], holes, steps)
+        answer = _pack(grains[:middle], holes, effort)
         if answer == UNDECIDED:
             sure = False
         elif answer == IMPOSSIBLE:

@@ -2,7 +2,7 @@
 
 First two quick guesses that nearly always succeed, then a search over "largest item first, into
 which hole"; where that gives up, one over "smallest hole first, filled with what", which is strong
-when hardly anything may be left over.  What keeps the first search small:
+when hardly anything may be left over, and cheap.  What keeps the first search small:
 
 - a hole of size r counts only with the largest sum of items that it can hold (subset sums);
 - for every size t, holes offer ``r // t`` places for items of at least t, and that must suffice;
@@ -11,17 +11,32 @@ when hardly anything may be left over.  What keeps the first search small:
 - a state that failed once is remembered.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from typing import Final, Literal
 
-STEPS: Final = 20_000
-"""Choices tried before each of the two searches gives up: some tenths of a second."""
+STEPS: Final = 45_000
+"""Effort before the searches give up: a choice among items costs ``_DEAR``, one of a subset 1."""
+
+_DEAR: Final = 20
 
 IMPOSSIBLE: Final = "impossible"
 UNDECIDED: Final = "undecided"
+
+
+@dataclass
+class Effort:
+    """What the searches of one question may still cost; ``left`` never falls below zero."""
+
+    left: int = STEPS
+
+    def spend(self, cost: int) -> None:
+        """Take *cost* off, or all that is left."""
+        self.left = max(0, self.left - cost)
+
 
 Packing = tuple[int, ...] | Literal["impossible", "undecided"]
 
@@ -29,27 +44,28 @@ Packing = tuple[int, ...] | Literal["impossible", "undecided"]
 _WIDEST: Final = 1 << 18
 
 
-def pack(items: Sequence[int], holes: Sequence[int], steps: int = STEPS) -> Packing:
+def pack(items: Sequence[int], holes: Sequence[int], effort: Effort | None = None) -> Packing:
     """The hole of each item, so that no hole overflows; or that there is no such packing.
 
     Of equally good holes the first is used, so that callers prefer holes by order.  ``undecided``
-    after *steps* choices, never otherwise.
+    when *effort* is used up, never otherwise.
     """
     if sum(items) > sum(holes) or max(items, default=0) > max(holes, default=0):
         return IMPOSSIBLE
     order = sorted(range(len(items)), key=lambda i: (-items[i], i))
     sizes = [items[i] for i in order]
-    sums = _Sums(sizes, max(holes, default=0))
-    if not _may_fit(sums, 0, list(holes)):
-        return IMPOSSIBLE
-    found = _best_fit(sizes, holes) or _fill(sizes, holes)
+    found = _best_fit(sizes, holes)
     if found is None:
-        # n items never need more than the n largest holes.
-        largest = sorted(range(len(holes)), key=lambda h: (-holes[h], h))[: len(items)]
+        # n items never need more than the n largest holes, nor one that holds none of them.
+        useful = (h for h, room in enumerate(holes) if room >= sizes[-1])
+        largest = sorted(useful, key=lambda h: (-holes[h], h))[: len(items)]
         rooms = [holes[h] for h in largest]
-        answer = _ByItem(sums, rooms, steps).run()
-        if answer == UNDECIDED and sums.exact:
-            answer = _ByHole(sizes, rooms, steps).run()
+        sums = _Sums(sizes, rooms[0])
+        if not _may_fit(sums, 0, rooms):
+            return IMPOSSIBLE
+        found = _fill(sizes, holes)
+    if found is None:
+        answer = _search(sums, rooms, effort or Effort())
         if isinstance(answer, str):
             return answer
         found = [largest[h] for h in answer]
@@ -57,16 +73,31 @@ def pack(items: Sequence[int], holes: Sequence[int], steps: int = STEPS) -> Pack
     return tuple(where[i] for i in range(len(items)))
 
 
+def _search(
+    sums: "_Sums", rooms: Sequence[int], effort: Effort
+) -> list[int] | Literal["impossible", "undecided"]:
+    """A third of the effort for the dear search, the rest for the cheap one."""
+    share = effort.left // (3 if sums.exact else 1) // _DEAR
+    items = _ByItem(sums, list(rooms), share)
+    answer = items.run()
+    effort.spend((share - items.steps) * _DEAR)
+    if answer == UNDECIDED and sums.exact:
+        holes = _ByHole(sums.sizes, rooms, effort.left)
+        answer = holes.run()
+        effort.spend(effort.left - holes.steps)
+    return answer
+
+
 def _best_fit(sizes: Sequence[int], holes: Sequence[int]) -> list[int] | None:
     """Each item, largest first, into the hole that it fills best."""
-    room = list(holes)
+    rooms = sorted((room, h) for h, room in enumerate(holes))
     found: list[int] = []
     for size in sizes:
-        fitting = [h for h, r in enumerate(room) if r >= size]
-        if not fitting:
+        place = bisect_left(rooms, (size, 0))
+        if place == len(rooms):
             return None
-        best = min(fitting, key=lambda h: (room[h], h))
-        room[best] -= size
+        room, best = rooms.pop(place)
+        insort(rooms, (room - size, best))
         found.append(best)
     return found
 
@@ -207,13 +238,17 @@ class _ByItem:
 
 @dataclass
 class _ByHole:
-    """Depth first over the holes, smallest first; a hole may waste what all can spare together."""
+    """Depth first over the holes, smallest first; a hole may waste what all can spare together.
+
+    Equal holes are one choice: their first items come in order, and of holes that are all equal
+    the first one takes the first item.
+    """
 
     sizes: Sequence[int]
     rooms: Sequence[int]
     steps: int
     found: dict[int, int] = field(default_factory=dict)
-    failed: set[tuple[int, tuple[int, ...]]] = field(default_factory=set)
+    failed: set[tuple[int, int, tuple[int, ...]]] = field(default_factory=set)
 
     def run(self) -> list[int] | Literal["impossible", "undecided"]:
         order = sorted(range(len(self.rooms)), key=lambda h: (self.rooms[h], h))
@@ -222,20 +257,38 @@ class _ByHole:
             return [self.found[item] for item in range(len(self.sizes))]
         return UNDECIDED if self.steps < 0 else IMPOSSIBLE
 
-    def _fill(self, order: Sequence[int], left: tuple[int, ...], spare: int) -> bool:
-        """Put the items *left* into the holes of *order*, wasting *spare* at most."""
+    def _fill(
+        self, order: Sequence[int], left: tuple[int, ...], spare: int, after: int = -1
+    ) -> bool:
+        """Put the items *left* into the holes of *order*, wasting *spare* at most.
+
+        *after*: the first item of the hole before, if it is an equal one.
+        """
         if not left:
             return True
-        state = (len(order), tuple(self.sizes[i] for i in left))
+        sizes = tuple(self.sizes[i] for i in left)
+        begin = next((n for n, i in enumerate(left) if i > after), len(left))
+        state = (len(order), begin, sizes)
         if not order or state in self.failed:
             return False
         hole, *rest = order
         room = self.rooms[hole]
-        sums = _Sums(state[1], room)
-        for chosen in self._subsets(sums, 0, room - spare, room):
+        equal = room == self.rooms[order[-1]]
+        if equal and begin:
+            return False
+        widest = self.rooms[order[-1]]
+        self.steps -= len(sizes) + (len(sizes) * widest >> 14)  # what making the sets costs
+        sums = _Sums(sizes, widest)
+        if not all(sums.between(0, r - spare, r) for r in {self.rooms[h] for h in rest}):
+            return False  # a later hole would waste too much whatever is put in here
+        for chosen in self._subsets(sums, begin, room - spare, room):
             taken = {left[place] for place in chosen}
             waste = room - sum(self.sizes[i] for i in taken)
-            if self._fill(rest, tuple(i for i in left if i not in taken), spare - waste):
+            first = left[chosen[0]] if chosen else len(self.sizes)
+            if equal and first != left[0]:
+                break
+            same = first if rest and self.rooms[rest[0]] == room else -1
+            if self._fill(rest, tuple(i for i in left if i not in taken), spare - waste, same):
                 self.found.update(dict.fromkeys(taken, hole))
                 return True
         if self.steps >= 0:
