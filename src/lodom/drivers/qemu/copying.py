@@ -9,7 +9,6 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -315,7 +314,7 @@ async def cancel(guest: Guest, migration: str, sending: asyncio.Task[None] | Non
 
     *sending* is ended first, so that no order of its comes after ours.  Towards a target that is
     lost with its link QEMU 10 does not end a copy for as long as TCP repeats (seen: more than a
-    minute): then its sockets are shut.
+    minute): then its sockets are shut, again and again, for it may open others meanwhile.
     """
     if sending is not None:
         sending.cancel()
@@ -323,15 +322,9 @@ async def cancel(guest: Guest, migration: str, sending: asyncio.Task[None] | Non
     while not guest.process.gone:
         try:
             await guest.execute("migrate_cancel", deadline=_FAREWELL_S)
-            shut = monotonic() + _FAREWELL_S
-            while True:
-                status = (await guest.execute("query-migrate")).get("status", "none")
-                if status in translate.ENDED:
-                    break
-                if monotonic() > shut:
-                    await _yank(guest)
-                    shut = inf
-                await guest.stirred(_PROGRESS_S)
+            if not await _ended(guest, within=_FAREWELL_S):
+                await _yank(guest)
+                continue
             await _drop_credentials(guest, migration)
         except NoAnswer:
             await _yank(guest)
@@ -341,3 +334,17 @@ async def cancel(guest: Guest, migration: str, sending: asyncio.Task[None] | Non
             continue
         guest.post(ev.CopyCancelled(guest.uuid, migration))
         return
+
+
+async def _ended(guest: Guest, within: float) -> bool:
+    """Whether no copy is under way, *within* seconds at the latest.
+
+    Raises:
+        Refused, NoAnswer: QEMU did not say.
+    """
+    limit = monotonic() + within
+    while (await guest.execute("query-migrate")).get("status", "none") not in translate.ENDED:
+        if monotonic() > limit:
+            return False
+        await guest.stirred(_PROGRESS_S)
+    return True
