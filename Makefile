@@ -2,7 +2,7 @@
 PYTHON = .venv/bin/python
 SEEDS ?= 200
 N ?= 10
-PYTHON_FILES = src tests tools
+PYTHON_FILES = src tests tools bench
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -31,9 +31,11 @@ rules:           ## every rule, where it lives, which tests keep it; then break 
 	$(PYTHON) -m tests.rules_table
 	$(PYTHON) -m tests.rules_mutate
 	$(PYTHON) -m tests.rules_live
+bench:           ## benchmarks into build/bench.json; LIVE=1 moves guests too (root, QEMU)
+	$(PYTHON) bench/run.py $(if $(LIVE),--live)
 test-long: verify ## the long tests
 	.venv/bin/pytest -m long -v tests
 	$(PYTHON) tests/chaos/run.py --matrix long
 docs:            ## the generated reference
 	$(PYTHON) tools/gen_reference.py docs/reference
-.PHONY: help check pure live verify verify-quick sim chaos chaos-short sabotage rules test-long docs
+.PHONY: help check pure live verify verify-quick sim chaos chaos-short sabotage rules bench test-long docs
