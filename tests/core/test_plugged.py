@@ -6,6 +6,7 @@ import pytest
 
 from lodom.core import effects as do
 from lodom.core import events as ev
+from lodom.core.commands.devices import BOOT_S
 from lodom.core.engine import Engine
 from lodom.core.errors import Busy, DeviceKept, InUse, StepFailed, WrongState
 from lodom.core.lifecycle.spec import ports
@@ -143,9 +144,24 @@ def test_ports_are_whole_slots_with_room_to_spare(indexes, wanted):
     assert ports(indexes) == wanted
 
 
-def test_nothing_is_plugged_before_the_system_is_up(a):
+def test_nothing_is_plugged_while_the_system_may_boot(a):
+    """The agent says when it is up; without one it has a minute."""
     a.post(ev.AgentChanged(domain(a).uuid, answers=False))
     a.world.run(seconds=1)
-    with pytest.raises(WrongState, match="wait for flag n"):
+    with pytest.raises(WrongState, match=r"was started \d+ s ago .* or 60 s after its start"):
         a.ldm("add-vdisk", **DISK)
     assert (places(a), domain(a).constraints.vdisks) == (set(), ())
+    a.world.run(seconds=BOOT_S)
+    a.ldm("add-vdisk", **DISK)
+    assert places(a) == {"disk0"}
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_who_adds_a_device_hears_whether_the_guest_took_it(a, taken):
+    engine = Engine(a.engine.inventory)
+    order = ev.CommandGiven("r", "add-vdisk", DISK, {}, int(a.world.now))
+    (plug,) = engine.handle(order).effects
+    (reply,) = engine.handle(ev.DevicePlugged(plug.uuid, "disk0", taken)).effects
+    told = reply.result.get("warnings", [])
+    assert [("has not taken disk0 yet" in text) for text in told] == [True] * (not taken)
+    assert len(engine.inventory.named("ldg1").constraints.vdisks) == 1

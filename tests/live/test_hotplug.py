@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from machines import Domain, Machine, World, eventually
+from machines import Domain, Machine, Said, World, eventually
 from terminal import Console
 
+from lodom.core.commands.devices import BOOT_S
 from lodom.core.units import MIB
 from lodom.lab.watch import Heartbeats
 
@@ -97,6 +98,33 @@ def test_devices_of_a_running_domain(world: World, domains: Make, volume: Path) 
         has(b, "ldg1", "", "eth0")
         assert (taps(b), users(volume)) == (1, [])
         assert beats.boots("ldg1") == [boot]
+
+
+def test_a_guest_without_an_agent(world: World, domains: Make, volume: Path) -> None:
+    """Its boot over, it gets devices and lets them go; that no driver took one is told."""
+    a = world.a
+    add = ("add-vdisk", "data", f"extra@{SERVICE}", "ldg1")
+    with Heartbeats() as beats:
+        boot = domains("ldg1").start(beats)
+        with Console(a, "ldg1") as console:
+            silence = "mount --bind /bin/false /sbin/agent; killall qemu-ga; echo qui''et"
+            console.asked(silence, r"\nquiet")
+        eventually(lambda: not a.has_up("ldg1"), "flag t")
+        tries = [a.tried(*add)]
+        while tries[-1].code and "may be booting" in tries[-1].err:
+            eventually(lambda: int(a.row("ldg1")["uptime"]) >= BOOT_S, "age", within=BOOT_S)
+            tries.append(a.tried(*add))
+        assert tries[-1] == Said(0, "", "")
+        has(a, "ldg1", "vda", "eth0")
+        a.ldm("remove-vdisk", "data", "ldg1")
+        has(a, "ldg1", "", "eth0")
+        assert users(volume) == []
+        with Console(a, "ldg1") as console:
+            console.asked("rmmod virtio_blk; echo go''ne", r"\ngone")
+        said = a.tried(*add)
+        assert (said.code, "has not taken data yet" in said.err) == (0, True), said
+        a.ldm("remove-vdisk", "data", "ldg1")
+        assert (users(volume), beats.boots("ldg1")) == ([], [boot])
 
 
 def test_a_running_domain_refuses_what_it_cannot_have(

@@ -209,10 +209,11 @@ class GuestFound(Event):
 
 @dataclass(frozen=True)
 class DevicePlugged(Event):
-    """The running process has the device."""
+    """The running process has the device; ``taken``: a driver of the guest's system has it too."""
 
     uuid: str
     place: str
+    taken: bool = True
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ from lodom.core.model.domain import Constraints, Domain, State
 from lodom.core.model.guest import GuestDisk, GuestNic
 from lodom.core.model.inventory import Inventory
 
+BOOT_S = 60
+"""So long after its start a guest without an answering agent counts as one that boots."""
+
 
 def _idle(domain: Domain) -> Domain:
     """The domain, if its devices may change now.
@@ -47,7 +50,7 @@ def _changed(inventory: Inventory, order: CommandGiven, domain: Domain, place: s
     A running guest gets it or lets it go first; until then its volume, MAC and id stay taken.
 
     Raises:
-        WrongState: the process has no port there, or what it boots from would change.
+        WrongState: the process has no port there, what it boots from would change, or it boots.
     """
     before = inventory.domains[domain.uuid]
     if before.state is not State.ACTIVE or before.runtime is None:
@@ -69,9 +72,11 @@ def _changed(inventory: Inventory, order: CommandGiven, domain: Domain, place: s
     if added is None:
         unplug = UnplugDevice(domain.uuid, place, force=bool(order.arguments.get("force")))
         return Step(inventory, (unplug,), waits)
-    if not before.agent:  # seen once: a guest that got three disks while it booted never came up
-        why = "has no answering agent yet; wait for flag n, or stop it, add the device, start it"
-        raise WrongState(name=domain.name, why=why)
+    # Seen once: a guest that got three disks while it booted never came up.
+    age = order.now - before.running_since
+    if not before.agent and age < BOOT_S:
+        why = f"was started {age} s ago and has no answering agent: it may be booting; repeat at"
+        raise WrongState(name=domain.name, why=f"{why} flag n, or {BOOT_S} s after its start")
     plug = PlugDevice(domain.uuid, added, new.firmware)
     return Step(inventory.with_domain(domain), (plug,), waits)
 

@@ -36,7 +36,13 @@ def happen(inventory: Inventory, d: Domain, event: News) -> tuple[Inventory, Eff
     """
     error: LodomError | None = None
     name = dict(places(d)).get(event.place, event.place)
+    result: dict[str, list[str]] = {}
     match event:
+        case ev.DevicePlugged(taken=False):
+            result["warnings"] = [
+                f"the system of LDom {d.name} has not taken {name} yet; "
+                "it finds it when it looks for new devices, or at its next boot"
+            ]
         case ev.DeviceUnplugged(_, place) if d.runtime:
             inventory = _without(inventory, d, {place})
         case ev.DeviceRefused(_, place, reason, plug=True) if d.runtime:
@@ -46,7 +52,7 @@ def happen(inventory: Inventory, d: Domain, event: News) -> tuple[Inventory, Eff
             error = DeviceKept(ldom=d.name, name=name, reason=reason)
         case ev.DeviceUnplugged():
             error = DeviceKept(ldom=d.name, name=name, reason="its process ended meanwhile")
-    return inventory, (do.Settle(key(d.uuid, event.place), error),)
+    return inventory, (do.Settle(key(d.uuid, event.place), error, result=result),)
 
 
 def agreed(

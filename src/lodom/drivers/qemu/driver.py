@@ -234,11 +234,12 @@ class QemuDriver:
     async def _plug(self, e: do.PlugDevice) -> None:
         place = e.device.place
         try:
-            await hotplug.plug(self._guest(e.uuid), e.device, e.firmware, self._open_tap)
+            guest = self._guest(e.uuid)
+            await hotplug.plug(guest, e.device, e.firmware, self._open_tap)
         except _Failures as why:
             self._post(ev.DeviceRefused(e.uuid, place, str(why), plug=True))
         else:
-            self._post(ev.DevicePlugged(e.uuid, place))
+            self._post(ev.DevicePlugged(e.uuid, place, await hotplug.taken(guest, place)))
 
     async def _unplug(self, e: do.UnplugDevice) -> None:
         try:

@@ -24,6 +24,7 @@ from lodom.drivers.qemu.qmp import NoAnswer, Refused
 
 _log = structlog.get_logger()
 _UNPLUG_S = 10.0
+_TAKE_S = 5.0
 _PAUSE_S = 0.5
 _DEVICE: Final = re.compile(r"((?:disk|nic)\d+)-dev$")
 _QCOW2_BACKING: Final = slice(8, 16)
@@ -119,6 +120,20 @@ async def _add(guest: Guest, properties: dict[str, Any]) -> None:
     """Another device may have its place in the boot order since the process started."""
     order = {key: value for key, value in properties.items() if key != "bootindex"}
     await guest.execute("device_add", order)
+
+
+async def taken(guest: Guest, place: str) -> bool:
+    """Whether a driver of the guest has set the device up, within ``_TAKE_S``; needs no agent."""
+    with suppress(TimeoutError, Refused, NoAnswer):
+        device = max({f"{place}-dev", f"{place}-scsi"} & await _devices(guest), default="")
+        path = {"path": f"/machine/peripheral/{device}/virtio-backend"}
+        async with asyncio.timeout(_TAKE_S):
+            while True:
+                status = (await guest.execute("x-query-virtio-status", path))["status"]
+                if any(s.startswith("VIRTIO_CONFIG_S_DRIVER_OK") for s in status["statuses"]):
+                    return True
+                await guest.stirred(_PAUSE_S)
+    return False
 
 
 async def unplug(guest: Guest, place: str, *, force: bool) -> str:
