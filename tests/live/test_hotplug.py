@@ -100,6 +100,7 @@ def test_devices_of_a_running_domain(world: World, domains: Make, volume: Path) 
         assert beats.boots("ldg1") == [boot]
 
 
+@pytest.mark.long
 def test_a_guest_without_an_agent(world: World, domains: Make, volume: Path) -> None:
     """Its boot over, it gets devices and lets them go; that no driver took one is told."""
     a = world.a
