@@ -13,13 +13,17 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from select import select
 from time import monotonic
 from typing import Any, NamedTuple
 
+import pytest
+
+from lodom.cli import main as cli
 from lodom.core.units import parse_size
 from lodom.host.pinning import affinity, threads
 from lodom.lab.lab import BOOT, Lab
@@ -107,8 +111,20 @@ class Machine:
         return self.end(self.begin(*words))
 
     def ldm(self, *words: str) -> str:
-        """What ``ldm`` prints; it must succeed."""
-        said = self.tried(*words)
+        """What ``ldm`` prints; it must succeed.
+
+        The program's own entry, in this process: twenty commands to set a test up need no twenty
+        starts of Python.  ``tried`` and ``begin`` start the program itself.
+        """
+        out, err = StringIO(), StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patched,
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            patched.setenv("LODOM_SOCKET", str(self.placed.socket))
+            code = cli.run(words)
+        said = Said(code, out.getvalue(), err.getvalue())
         assert said.code == 0, f"ldm {' '.join(words)} on {self.name}: {said}"
         return said.out
 
@@ -119,8 +135,9 @@ class Machine:
 
     def migrate(self, ldom: str, target: "Machine") -> dict[str, int]:
         """Move the domain; the numbers of the copy."""
-        printed = self.ldm(*self.migrate_words(ldom, target, "--json"))
-        return dict(json.loads(printed).get("numbers", {}))
+        said = self.tried(*self.migrate_words(ldom, target, "--json"))
+        assert said.code == 0, said
+        return dict(json.loads(said.out).get("numbers", {}))
 
     # -- what it claims --------------------------------------------------------------------------
 
