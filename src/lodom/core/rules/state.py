@@ -19,7 +19,7 @@ def delayed_reconfiguration(case: Case) -> Iterator[Found]:
         Restart that machine, or give the changes up: ldm cancel-operation reconf primary.
 
     Example:
-        ldm set-vcpu 2 primary waits for the next boot on the target: refused.
+        ldm set-memory 4G primary waits for the next boot on the target: refused.
 
     Sentence:
         Any active delayed reconfiguration on the source or the target prevents a migration from
