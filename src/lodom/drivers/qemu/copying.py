@@ -337,14 +337,22 @@ async def cancel(guest: Guest, migration: str, sending: asyncio.Task[None] | Non
 
 
 async def _ended(guest: Guest, within: float) -> bool:
-    """Whether no copy is under way, *within* seconds at the latest.
+    """Whether no copy is under way and the guest is held by none, *within* seconds at the latest.
+
+    A stream that breaks while the copy waits in pre-switchover makes its status ``failed``, and
+    QEMU 10 waits on to be continued, its guest stopped and ``cont`` refused: that word it gets.
 
     Raises:
         Refused, NoAnswer: QEMU did not say.
     """
     limit = monotonic() + within
-    while (await guest.execute("query-migrate")).get("status", "none") not in translate.ENDED:
+    while True:
+        status = (await guest.execute("query-migrate")).get("status", "none")
+        if status in translate.ENDED:
+            if await guest.run_state() != "finish-migrate":
+                return True
+            with suppress(Refused):  # the status has changed meanwhile
+                await guest.execute("migrate-continue", {"state": status})
         if monotonic() > limit:
             return False
         await guest.stirred(_PROGRESS_S)
-    return True
