@@ -23,6 +23,7 @@ from lodom.lab.watch import Heartbeats, Status
 
 REPOSITORY = Path(__file__).parents[2]
 GUEST, OTHER = "ldg1", "ldg2"
+VCPUS = 3
 STATE_MIB = 16
 """Size of each machine's state file system, so that it can be filled."""
 FREE = 1024 * MIB
@@ -92,7 +93,7 @@ class Arena:
         self.machines = self.world.a, self.world.b
         # Writes enough for a copy of some rounds, so that each moment of it can be met.
         args = "lodom.dirty=20:16"
-        self.guest = self.world.domain(GUEST, vcpus=3, disk=16 * MIB, args=args)
+        self.guest = self.world.domain(GUEST, vcpus=VCPUS, disk=16 * MIB, args=args)
         self.guest.start(self.beats)
         for words in ("add-domain", "set-vcpu 1", "set-memory 64M", "bind-domain"):
             self.world.b.ldm(*words.split(), OTHER)

@@ -132,16 +132,11 @@ def entry(m: SourceMigration) -> Effects:
                 streams=m.streams,
                 domain=m.domain,
             )
-            return (
-                _send(m, request),
-                _timer(m, "renew", steps.RENEW_S),
-                _timer(m, "stall", steps.PREPARE_S),
-            )
+            renew, stall = ("renew", steps.RENEW_S), ("stall", steps.PREPARE_S)
+            return (_send(m, request), _timer(m, *renew), _timer(m, *stall))
         case Phase.SHRINKING:
-            return (
-                do.SetVcpus(m.uuid, m.vcpus[:1], m.cpus),
-                _timer(m, "stall", steps.PREPARE_S),
-            )
+            shrink = do.SetVcpus(m.uuid, m.vcpus[:1], m.cpus)
+            return (shrink, _timer(m, "stall", steps.PREPARE_S))
         case Phase.COPYING:
             copy = do.StartCopy(m.uuid, m.id, m.host, m.copy_port, m.streams, "")
             return (copy, _timer(m, "stall", steps.STALL_S))
