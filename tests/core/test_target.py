@@ -1,5 +1,7 @@
 """The target's side: whose end a GuestGone tells."""
 
+from dataclasses import replace
+
 import pytest
 
 from lodom.core import effects as do
@@ -33,3 +35,12 @@ def test_refused_is_said_when_its_own_process_is_gone(asker):
 
 def test_a_refusal_asks_for_the_end_of_its_own_process():
     assert do.DestroyGuest("u", "m2") in target.entry(row(Phase.REFUSED))
+
+
+@pytest.mark.parametrize("asker", ["", "m2", "home"])
+def test_a_stop_of_what_runs_here_leaves_no_strand_to_restore(asker):
+    """Its next start has them all: nothing more is asked of the new guest."""
+    running = replace(row(Phase.RUNNING), confirmed=True)
+    after, _ = target.step(running, ev.GuestGone("u", asker))
+    assert after.phase is Phase.ENDED
+    assert target.step(running, ev.GuestGone("u", "m1")) == (running, ())

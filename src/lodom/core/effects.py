@@ -6,7 +6,7 @@ safe to repeat: after a restart ldmd issues again what it cannot know to be done
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from lodom.core.errors import LodomError
 from lodom.core.fsm import Effect
@@ -143,6 +143,10 @@ class Incoming:
     """Local address to listen on; the port is the driver's choice."""
 
 
+HOME: Final = "home"
+"""Whose process it is that no migration brought, and who ends one that none asked to end."""
+
+
 @dataclass(frozen=True)
 class LaunchGuest(Effect):
     """Start the hypervisor process, stopped: ``GuestLaunched`` or ``GuestLaunchFailed``.
@@ -151,7 +155,7 @@ class LaunchGuest(Effect):
     """
 
     spec: GuestSpec
-    home: str = "home"
+    home: str = HOME
     incoming: Incoming | None = None
 
 
@@ -197,11 +201,11 @@ class PanicGuest(Effect):
 class DestroyGuest(Effect):
     """End the process and remove what was made for it: ``GuestGone``, also when there was none.
 
-    ``asker``: the migration that wants it, or ``home``; the answer names it.
+    ``asker``: the migration that wants it, or ``HOME``; the answer names it.
     """
 
     uuid: str
-    asker: str = "home"
+    asker: str = HOME
 
 
 @dataclass(frozen=True)

@@ -284,12 +284,14 @@ def recover(m: TargetMigration, found: ev.GuestFound | None) -> tuple[TargetMigr
 def step(m: TargetMigration, event: Event) -> tuple[TargetMigration, Effects]:
     """The machine after *event*, and what is to be done.
 
-    That an earlier copy of the domain is destroyed says nothing about the process of this one.
+    That an earlier copy of the domain is destroyed says nothing about the process of this one;
+    that it is stopped here does once it runs here, and its next start brings all strands back.
 
     Raises:
         UnexpectedEvent: the event cannot come in this phase.
     """
-    if isinstance(event, ev.GuestGone) and event.asker not in ("", m.id):
+    ours = ("", m.id, do.HOME) if m.phase is Phase.RUNNING else ("", m.id)
+    if isinstance(event, ev.GuestGone) and event.asker not in ours:
         return m, ()
     return advance(TRANSITIONS, LATE, m, event)
 
