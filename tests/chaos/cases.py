@@ -116,10 +116,8 @@ LONG_ONLY: Final[dict[str, tuple[str, ...]]] = {
 SHORT: Final = tuple(
     Case(fault, moment)
     for fault, moment in (
-        ("ldmd-kill:source:0", "cede"),
         ("ldmd-kill:target:3", "ceded"),
         ("qemu-kill:target", "recheck"),
-        ("cancel", "paused"),
         ("full:source:5", "completed"),
         ("power:target", "ceded"),
     )

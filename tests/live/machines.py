@@ -77,6 +77,9 @@ FLAGS = (
 """The words of each position of FLAGS."""
 
 
+_STANDS = r"^DOMAIN\|name=.*\|state=[^|]*\|flags=[^|]*"
+
+
 class Machine:
     """One machine of the lab."""
 
@@ -183,7 +186,7 @@ class Machine:
         return tuple(
             self.ldm(*words.split())
             for words in ("list-constraints -p", "list-devices -a -p", "list-services -p")
-        ) + tuple(f"{n} {self.row(n)['state']} {self.row(n)['flags']}" for n in self.names())
+        ) + tuple(re.findall(_STANDS, self.ldm("list", "-p"), re.MULTILINE))
 
     # -- what is there ---------------------------------------------------------------------------
 

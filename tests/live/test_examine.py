@@ -81,6 +81,7 @@ def test_two_sound_machines_lack_nothing_of_each_other(pair, tmp_path):
     assert checks["volume doctor-lone@primary-vds0"]["state"] == "limit"
 
 
+@pytest.mark.long
 def test_each_way_that_is_closed_is_named_with_its_remedy(pair):
     one, two = pair
     with dropped(one, f"tcp dport {PORT} tcp flags syn drop"):

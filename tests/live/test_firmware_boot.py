@@ -67,6 +67,7 @@ def cds(world: World, guest: tuple[Path, Path], tmp_path: Path) -> list[str]:
     return names
 
 
+@pytest.mark.long
 def test_an_installation_boots_from_cd_and_the_order_decides(
     world: World, cds: list[str], domains: Make
 ) -> None:

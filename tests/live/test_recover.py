@@ -18,7 +18,7 @@ from lodom.core.errors import Kind
 from lodom.core.migration.steps import DOUBT_S
 from lodom.lab.watch import Heartbeats
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 Make = Callable[..., Domain]
 
@@ -33,7 +33,7 @@ def lose(machine: Machine) -> None:
         os.close(fd)
 
 
-@pytest.mark.parametrize("lost", [pytest.param("Cede", marks=pytest.mark.long), "Owned"])
+@pytest.mark.parametrize("lost", ["Cede", "Owned"])
 def test_the_target_is_gone_for_ever(
     world: World, domains: Make, tmp_path: Path, lost: str
 ) -> None:

@@ -15,7 +15,7 @@ __all__ = ["slow_link"]
 Make = Callable[..., Domain]
 
 
-@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("side", [pytest.param("source", marks=pytest.mark.long), "target"])
 @pytest.mark.usefixtures("slow_link")
 def test_killed_during_the_copy(world: World, domains: Make, side: str) -> None:
     """In the end one machine has it, with all its strands; the guest noticed nothing."""

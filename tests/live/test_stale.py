@@ -13,7 +13,7 @@ from machines import Domain, Machine, World
 from lodom.client.http import call
 from lodom.core.errors import Kind
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 Make = Callable[..., Domain]
 

@@ -17,12 +17,12 @@ from lodom.peer.trust import CONNECT_S
 pytestmark = pytest.mark.live
 
 Make = Callable[..., Domain]
-SOON_S = SILENCE_S + CONNECT_S + 2.0
-"""From the loss to the reason; 2 s for the ldm command itself on a busy host."""
+SOON_S = SILENCE_S + CONNECT_S + 5.0
+"""From the loss to the reason; 5 s for the ldm command itself on a busy host."""
 NO_LINK = "Failed to establish connection with ldmd on target: dt212-239 ("
 
 
-@pytest.mark.parametrize("options", [(), ("-n",)])
+@pytest.mark.parametrize("options", [pytest.param((), marks=pytest.mark.long), ("-n",)])
 def test_a_link_that_was_pulled_before(
     world: World, domains: Make, options: tuple[str, ...]
 ) -> None:
@@ -45,6 +45,7 @@ def test_a_link_that_was_pulled_before(
     assert (a.state(), b.state()) == before
 
 
+@pytest.mark.long
 def test_a_link_that_is_pulled_before_the_reservation(
     world: World, domains: Make, tmp_path: Path
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_link_that_is_pulled_before_the_reservation(
     assert b.state() == before[1]
 
 
+@pytest.mark.long
 def test_a_link_that_is_pulled_before_the_copy_flows(world: World, domains: Make) -> None:
     """The target's process waits already; its ldmd gives all back when it hears, or by itself."""
     a, b = world.a, world.b
