@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from known import spoiled, torn
-from machines import Block, Domain, Machine, World, eventually
+from machines import BOOT_S, Block, Domain, Machine, World, eventually
 from raw_qemu import move as move_raw
 from test_life import pinned
 
@@ -102,7 +102,8 @@ def hop(domain: Domain, source: Machine, target: Machine, counter: Counter) -> H
     seconds = monotonic() - begin
     blocks_after = target.blocks(NAME)
     broken = torn(domain.volume)
-    held(lambda: domain.status.read()["cpus"] == VCPUS)
+    # A guest that was started anew has its witnesses when it is up.
+    held(lambda: domain.status.read()["cpus"] == VCPUS, within=BOOT_S)
     held(lambda: target.has_up(NAME))
     gap = counter.gap(begin, monotonic())
     domain.status.say("dirty 0")
