@@ -15,7 +15,8 @@ shift
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 mkdir -p "$work/deb" "$work/grub" "$work/cd/boot/grub"
-(cd "$work/deb" && apt-get -o APT::Sandbox::User=root -qq download grub-common grub-pc-bin)
+(cd "$work/deb" && apt-get -o APT::Sandbox::User=root -qq download grub-common grub-pc-bin \
+    libdevmapper1.02.1) # the library of grub-mkimage that a small installation lacks
 for deb in "$work"/deb/*.deb; do
     dpkg-deb -x "$deb" "$work/grub"
 done
@@ -30,6 +31,7 @@ menuentry guest {
     initrd /boot/initrd
 }
 END
+export LD_LIBRARY_PATH=$work/grub/usr/lib/x86_64-linux-gnu:$work/grub/lib/x86_64-linux-gnu
 "$work/grub/usr/bin/grub-mkimage" --directory="$work/grub/usr/lib/grub/i386-pc" \
     --format=i386-pc-eltorito --prefix=/boot/grub --output="$work/cd/boot/grub/eltorito.img" \
     biosdisk iso9660 linux normal configfile serial terminal

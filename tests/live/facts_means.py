@@ -142,7 +142,7 @@ def exported(machine: Machine, backend: Path, *options: str) -> Iterator[None]:
 @contextmanager
 def hidden(machine: Machine, path: Path, stand_in: Path) -> Iterator[None]:
     """The machine's ldmd sees another file at *path*: it has a mount namespace of its own."""
-    inside = ["nsenter", f"--mount=/proc/{machine.lab.pid(machine.placed)}/ns/mnt"]
+    inside = ["nsenter", f"--target={machine.lab.pid(machine.placed)}", "--mount", "--root"]
     subprocess.run([*inside, "mount", "--bind", stand_in, path], check=True)
     try:
         yield
