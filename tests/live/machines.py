@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 import uuid
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -26,6 +27,7 @@ import pytest
 from lodom.cli import main as cli
 from lodom.core.units import parse_size
 from lodom.host.pinning import affinity, threads
+from lodom.host.topology import parse_cpu_list
 from lodom.lab.lab import BOOT, Lab
 from lodom.lab.topology import Placed
 from lodom.lab.watch import Counter, Heartbeats, Status
@@ -233,11 +235,16 @@ class Machine:
                 found.append(pid)
         return found
 
-    def vcpu_cpus(self, ldom: str) -> dict[int, frozenset[int]]:
-        """The host CPUs that each virtual CPU's thread may use."""
+    def pinned(self, ldom: str) -> bool:
+        """The thread that emulates all its CPUs may use those of its strands, and no others.
+
+        A strand is a host CPU in turn, of those that machine.toml names.
+        """
+        named = tomllib.loads((self.placed.folder / "machine.toml").read_text())["strands"]
+        host = sorted(parse_cpu_list(named["cpus"]) if "cpus" in named else os.sched_getaffinity(0))
         (pid,) = self.qemus(ldom)
-        found = ((re.match(r"CPU (\d+)/", name), tid) for tid, name in threads(pid).items())
-        return {int(match[1]): affinity(tid) for match, tid in found if match}
+        [thread] = [tid for tid, name in threads(pid).items() if name.startswith("ALL CPUs/")]
+        return affinity(thread) == {host[strand % len(host)] for strand in self.strands(ldom)}
 
     def last_words(self, ldom: str) -> str:
         """The ends of all logs of QEMU and consoles, and what the domain's threads do."""

@@ -103,7 +103,7 @@ def _argv(
     half = f"size={megabytes >> 1}M,share=on"
     return [
         *["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"],
-        *f"-machine pc-q35-8.2 -accel tcg,thread=multi -cpu Westmere-v1 -m {megabytes}M".split(),
+        *f"-machine pc-q35-8.2 -accel tcg,thread=single -cpu Westmere-v1 -m {megabytes}M".split(),
         *f"-smp {cpus} -kernel {image[0]} -initrd {image[1]}".split(), "-append", append,
         *f"-object memory-backend-memfd,id=m0,{half} -numa node,memdev=m0".split(),
         *f"-object memory-backend-memfd,id=m1,{half} -numa node,memdev=m1".split(),

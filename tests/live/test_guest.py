@@ -58,7 +58,7 @@ class Vm:
         forward = ",".join(f"hostfwd=tcp:127.0.0.1:{h}-:{g}" for g, h in self.ports.items())
         argv = f"""
             qemu-system-x86_64 -nodefaults -no-user-config -display none -machine pc-q35-8.2
-            -accel tcg,thread=multi -m 256M -smp 2 -action panic=pause
+            -accel tcg,thread=single -m 256M -smp 2 -action panic=pause
             -chardev socket,id=qmp,path={self.folder}/qmp,server=on,wait=off -mon qmp,mode=control
             -serial file:{self.folder}/console
             -netdev user,id=net,{forward} -device virtio-net-pci,netdev=net,romfile=

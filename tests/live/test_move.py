@@ -13,10 +13,10 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from facts_means import configured
 from known import spoiled, torn
 from machines import BOOT_S, Block, Domain, Machine, World, eventually
 from raw_qemu import move as move_raw
-from test_life import pinned
 
 from lodom.core.units import MIB
 from lodom.lab.demo.console import converse
@@ -118,7 +118,7 @@ def hop(domain: Domain, source: Machine, target: Machine, counter: Counter) -> H
         numbers, seconds, gap, (blocks, blocks_after),
         (spoiled_before, spoiled(target, blocks_after, domain.status.read()["pattern"])),
         (address, mac(domain)), broken,
-        held(lambda: pinned(target, NAME)), domain.status.read()["cpus"],
+        held(lambda: target.pinned(NAME)), domain.status.read()["cpus"],
         held(lambda: source.is_zero(blocks)),
         left(),
     )  # fmt: skip
@@ -128,7 +128,17 @@ def hop(domain: Domain, source: Machine, target: Machine, counter: Counter) -> H
     scope="module", params=[2, pytest.param(10, marks=pytest.mark.long)], ids="{} hops".format
 )
 def moved(world: World, request: pytest.FixtureRequest) -> Moved:
-    """The guest, in two blocks of equal size, there and back; ten hops in the long run."""
+    """The guest, in two blocks of equal size, there and back; ten hops in the long run.
+
+    The second machine's strands are all on one host CPU: a thread that is not bound shows there.
+    """
+    one_cpu = '[strands]\ncpus = "1"'
+    with configured(world.b, r"^\[strands\]", one_cpu):
+        return there_and_back(world, hops=request.param)
+
+
+def there_and_back(world: World, hops: int) -> Moved:
+    """Move the guest that often, and report."""
     report = Moved()
     world.spare("first", "512M")
     world.spare("second", "256M")
@@ -141,7 +151,7 @@ def moved(world: World, request: pytest.FixtureRequest) -> Moved:
             ways = [(world.a, world.b), (world.b, world.a)]
             typed(world.a, "here=since-$((6 * 7))")
             with domain.counter() as counter:
-                for number in range(request.param):
+                for number in range(hops):
                     source, target = ways[number % 2]
                     report.hops.append(hop(domain, source, target, counter))
                     report.console.append(typed(target, "echo $here"))

@@ -48,6 +48,8 @@ class MachineSection:
     frequency: int | None = key(values.auto(values.hertz), None)
     """Hz."""
     accelerator: str = key(values.one_of("auto", "kvm", "tcg"), "auto")
+    tcg_threads: str = key(values.one_of("auto", "single", "multi"), "auto")
+    """Software emulation with one thread in all or one a virtual CPU; auto: what QEMU does well."""
     ra_base: int = key(_ra_base, RA_BASE)
     state_dir: Path = key(values.path, Path("/var/lib/lodom"))
     run_dir: Path = key(values.path, Path("/run/lodom"))

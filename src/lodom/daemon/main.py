@@ -327,6 +327,7 @@ def _driver_settings(settings: Config, inventory: Inventory, found: Verdict) -> 
     return Settings(
         accelerator=found.accelerator,
         accelerator_reason=found.reason,
+        tcg_threads=settings.host.tcg_threads,
         listen=settings.migration.stream_address or settings.migration.address or "0.0.0.0",  # noqa: S104 - the pre-shared key guards it
         users=GUEST_USERS if os.geteuid() == 0 else None,
         service_cpus=_service_cpus(inventory),

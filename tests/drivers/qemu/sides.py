@@ -46,6 +46,7 @@ class Side:
         self.pool.touch(mode=0o600)
         os.truncate(self.pool, POOL)
         self.owner = True
+        self.tcg_threads = "auto"
         self.queue: asyncio.Queue[Event] = asyncio.Queue()
         self.seen: list[Event] = []
         self.users = users
@@ -68,6 +69,7 @@ class Side:
             may_run=lambda uuid, epoch: self.owner,
             post=self._post,
             settings=Settings(
+                tcg_threads=self.tcg_threads,
                 users=self.users,
                 service_cpus=(0,),
                 aes=True,

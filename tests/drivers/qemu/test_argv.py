@@ -25,6 +25,7 @@ def command(spec: GuestSpec, settings: Settings | None = None, **launch: object)
         backing=[("/pool", b.pa) for b in sorted(spec.blocks)],
         images=[image] * len(spec.disks),
         taps=[7 + i for i in range(len(spec.nics))],
+        version=(10, 1, 0),
     )
     return arguments(spec, replace(start, **launch), settings or Settings())
 
@@ -110,8 +111,23 @@ def test_privileges_are_given_up():
     args = command(SPEC, user=64001)
     assert values(args, "-run-with") == ["user=64001:64001"]
     assert "elevateprivileges" not in values(args, "-sandbox")[0]
-    assert values(command(SPEC, user=64001, old_runas=True), "-runas") == ["64001:64001"]
+    assert values(command(SPEC, user=64001, version=(8, 2, 9)), "-runas") == ["64001:64001"]
     assert "elevateprivileges=deny" in values(command(SPEC), "-sandbox")[0]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "version", "accel"),
+    [
+        ("auto", (10, 0, 99), "tcg,thread=single"),
+        ("auto", (10, 1, 0), "tcg,thread=multi"),
+        ("multi", (7, 2, 0), "tcg,thread=multi"),
+        ("single", (11, 0, 0), "tcg,thread=single"),
+    ],
+)
+def test_emulation_has_a_thread_a_cpu_where_that_is_safe(wanted, version, accel):
+    args = command(SPEC, Settings(tcg_threads=wanted), version=version)
+    assert values(args, "-accel") == [accel]
+    assert values(command(SPEC, Settings("q", "kvm"), version=version), "-accel") == ["kvm"]
 
 
 def test_commas_do_not_make_options():

@@ -1,5 +1,6 @@
 """A guest's life on a real QEMU."""
 
+import asyncio
 import fcntl
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sides import MIB, SPEC, UUID, Side
+from sides import LIMIT_S, MIB, SPEC, UUID, Side
 
 from lodom.core import effects as do
 from lodom.core import events as ev
@@ -66,6 +67,8 @@ def test_threads_are_pinned_to_their_strands(play: Play) -> None:
     """vCPU threads to their CPUs, all others to the service CPUs."""
 
     async def story(a: Side, _: Side) -> None:
+        a.tcg_threads = "multi"
+        await a.restart()
         pid = (await a.run()).pid
         names = {int(t.name): (t / "comm").read_text() for t in Path(f"/proc/{pid}/task").iterdir()}
         cpus = {name: os.sched_getaffinity(t) for t, name in names.items() if "CPU" in name}
@@ -73,6 +76,25 @@ def test_threads_are_pinned_to_their_strands(play: Play) -> None:
         others = {tuple(os.sched_getaffinity(t)) for t, name in names.items() if "CPU" not in name}
         assert others == {(0,)}
         assert set(a.driver.usage(UUID)) == {0, 1}
+
+    play(story)
+
+
+def test_a_thread_of_several_strands_is_pinned_to_them_all(play: Play) -> None:
+    """Emulation in one thread: the CPUs of all strands, its time in equal shares."""
+
+    async def story(a: Side, _: Side) -> None:
+        a.tcg_threads = "single"
+        await a.restart()
+        pid = (await a.run()).pid
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        [cpus] = [int(t.name) for t in tasks if "CPU" in (t / "comm").read_text()]
+        assert os.sched_getaffinity(cpus) == {0, 1}
+        async with asyncio.timeout(LIMIT_S):
+            while not (usage := a.driver.usage(UUID))[0]:
+                await asyncio.sleep(0.01)  # there is no event for CPU time
+        assert set(usage) == {0, 1}
+        assert usage[0] == usage[1]
 
     play(story)
 
@@ -215,7 +237,7 @@ def test_cpus_come_and_go(play: Play, booting: GuestSpec) -> None:
             assert a.seen[-1] == ev.VcpusSet(UUID, tuple(v for v, _ in vcpus), (0, 1, 2))
         tasks = Path(f"/proc/{pid}/task").iterdir()
         cpus = {int(t.name) for t in tasks if "CPU" in (t / "comm").read_text()}
-        assert [os.sched_getaffinity(t) for t in cpus] == [{1}, {1}, {1}]
+        assert {frozenset(os.sched_getaffinity(t)) for t in cpus} == {frozenset({1})}
         [_found] = await a.restart()
         await a.driver.perform(do.SetVcpus(UUID, (Vcpu(0, 10), Vcpu(5, 11)), CPUS))
         refused = a.seen[-1]

@@ -15,6 +15,11 @@ from lodom.core.model.guest import GuestDisk, GuestNic, GuestSpec
 from lodom.drivers.qemu.firmware import UEFI
 from lodom.drivers.qemu.settings import Settings
 
+_RUN_WITH = (9, 0, 0)
+"""Older ones have ``-runas`` instead of ``-run-with user=``."""
+_SAFE_THREADS = (10, 1, 0)
+"""Until then an emulated CPU could use a memory map that another one's change had just freed:
+interrupts were lost, and QEMU died of ``iotlb_to_section: Assertion`` (decision 0013)."""
 _PORTS_A_SLOT = 8
 _ROM_SIZE = 0x40000
 _FIRST_SLOT = {"disk": 0x08, "nic": 0x10, "crypto": 0x18}
@@ -55,12 +60,12 @@ class Launch:
     backing: Sequence[tuple[str, int]]
     images: Sequence[Image]
     taps: Sequence[int]
+    version: tuple[int, int, int]
+    """Of the emulator."""
     incoming: bool = False
     user: int | None = None
     variables: str = ""
     """The file of the guest's UEFI variables."""
-    old_runas: bool = False
-    """QEMU before 9 has ``-runas`` instead of ``-run-with user=``."""
 
 
 def arguments(spec: GuestSpec, launch: Launch, settings: Settings) -> list[str]:
@@ -72,7 +77,7 @@ def arguments(spec: GuestSpec, launch: Launch, settings: Settings) -> list[str]:
     return [
         settings.emulator,
         *_process(spec, launch, settings),
-        *_machine(spec, settings),
+        *_machine(spec, launch, settings),
         *_firmware(spec, launch, settings),
         *_cpus(spec),
         *_memory(spec, launch.backing),
@@ -91,7 +96,8 @@ def _process(spec: GuestSpec, launch: Launch, settings: Settings) -> list[str]:
     args += ["-action", "reboot=reset,shutdown=pause,panic=pause", "-display", "none"]
     if launch.user is not None:
         ids = f"{launch.user}:{launch.user}"
-        args += ["-runas", ids] if launch.old_runas else ["-run-with", f"user={ids}"]
+        old = launch.version < _RUN_WITH
+        args += ["-runas", ids] if old else ["-run-with", f"user={ids}"]
     if settings.sandbox:
         # elevateprivileges=deny kills QEMU in its own setuid (measured, 10.0.2).  Without
         # capabilities and with no_new_privs, which the filter sets, nothing is left to elevate to.
@@ -100,10 +106,13 @@ def _process(spec: GuestSpec, launch: Launch, settings: Settings) -> list[str]:
     return args
 
 
-def _machine(spec: GuestSpec, settings: Settings) -> list[str]:
+def _machine(spec: GuestSpec, launch: Launch, settings: Settings) -> list[str]:
     # graphics=off sends SeaBIOS and boot loaders to the serial console.
     machine = f"{spec.platform.machine_type},usb=off,vmport=off,dump-guest-core=off,graphics=off"
-    accel = "tcg,thread=multi" if settings.accelerator == "tcg" else settings.accelerator
+    accel = settings.accelerator
+    if accel == "tcg":
+        threads = "multi" if launch.version >= _SAFE_THREADS else "single"
+        accel += f",thread={threads if settings.tcg_threads == 'auto' else settings.tcg_threads}"
     if spec.firmware == UEFI:
         machine += ",pflash0=firmware,pflash1=variables"
     args = ["-machine", machine, "-accel", accel, "-rtc", "base=utc"]

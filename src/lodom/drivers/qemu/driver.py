@@ -6,7 +6,7 @@ migration and its threads are read off the process itself, never out of a file o
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -391,14 +391,19 @@ class QemuDriver:
         return await probe.capabilities(self._settings)
 
     def usage(self, uuid: str) -> dict[int, float]:
-        """CPU seconds that each virtual CPU's thread has used so far; empty without a process."""
+        """CPU seconds that each virtual CPU has used so far; empty without a process.
+
+        Those of a thread that serves several are shared out evenly: nothing tells whose they were.
+        """
         guest = self._guests.get(uuid)
         if guest is None:
             return {}
         try:
-            return {slot: guest.process.cpu_seconds(t) for slot, t in guest.threads.items()}
+            shares = Counter(guest.threads.values())
+            used = {t: guest.process.cpu_seconds(t) / n for t, n in shares.items()}
         except OSError:
             return {}
+        return {slot: used[thread] for slot, thread in guest.threads.items()}
 
     async def removal_blockers(
         self, uuid: str, vids: frozenset[int]

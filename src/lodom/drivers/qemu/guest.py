@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -129,9 +130,9 @@ class Guest:
 
     def pin(self) -> None:
         """Bind the threads of all slots by ``pins``, all other threads to the service CPUs."""
-        threads = {
-            thread: self.pins[slot] for slot, thread in self.threads.items() if slot in self.pins
-        }
+        threads: dict[int, set[int]] = defaultdict(set)  # one thread may serve many slots
+        for slot in self.threads.keys() & self.pins.keys():
+            threads[self.threads[slot]].update(self.pins[slot])
         self.process.pin(threads, self.settings.service_cpus)
 
     # -- sessions and watching ---------------------------------------------------------------

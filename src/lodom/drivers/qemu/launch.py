@@ -62,7 +62,7 @@ class Launcher:
         self._close_taps = close_taps
         self._settings = settings
         self._post = post
-        self._old_runas: bool | None = None
+        self._version: tuple[int, int, int] | None = None
 
     async def launch(self, effect: LaunchGuest, taken: Collection[int]) -> tuple[Guest, int]:
         """The guest, stopped, and the port where it takes a copy (0 without one).
@@ -127,7 +127,7 @@ class Launcher:
                 incoming=effect.incoming is not None,
                 user=user,
                 variables=self._variables(spec, folder),
-                old_runas=user is not None and await self._has_old_runas(),
+                version=await self._emulator_version(),
             )
             command = argv.arguments(spec, launch, self._settings)
             return spawn(command, log=log, pass_fds=fds)
@@ -151,10 +151,10 @@ class Launcher:
             os.chown(keys, user, user)
         return keys
 
-    async def _has_old_runas(self) -> bool:
-        if self._old_runas is None:
-            self._old_runas = (await emulator_version(self._settings))[0] < 9
-        return self._old_runas
+    async def _emulator_version(self) -> tuple[int, int, int]:
+        if self._version is None:
+            self._version = await emulator_version(self._settings)
+        return self._version
 
     async def _meet(self, guest: Guest, effect: LaunchGuest, user: int | None) -> None:
         """Have the first session, and see that the process is what was ordered."""

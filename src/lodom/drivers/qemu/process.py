@@ -7,7 +7,7 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -126,11 +126,11 @@ class Process:
             known = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
             return int(struct.unpack_from("=Q", known, _TCP_INFO_RECEIVED)[0])
 
-    def pin(self, threads: Mapping[int, Sequence[int]], others: Sequence[int]) -> None:
+    def pin(self, threads: Mapping[int, Collection[int]], others: Collection[int]) -> None:
         """Bind each thread of *threads* (id to host CPUs) and all the rest to *others*.
 
         Threads born later inherit from the main thread, so they stay with *others* too.  An empty
-        sequence leaves a thread as it is.
+        collection leaves a thread as it is.
         """
         for entry in Path(f"/proc/{self.pid}/task").iterdir():
             cpus = threads.get(int(entry.name), others)

@@ -13,6 +13,8 @@ class Settings:
     accelerator: str = "tcg"
     """``tcg`` or ``kvm``: the verdict of the probe (DESIGN, section 4)."""
     accelerator_reason: str = ""
+    tcg_threads: str = "auto"
+    """Under ``tcg``: ``single``, ``multi`` (a thread a virtual CPU), or ``auto``, by version."""
     listen: str = "127.0.0.1"
     """Where incoming copies are taken when the order names no address."""
     ports: tuple[int, int] = (8101, 8200)
