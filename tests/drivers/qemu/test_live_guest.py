@@ -91,8 +91,8 @@ def test_a_thread_of_several_strands_is_pinned_to_them_all(play: Play) -> None:
         [cpus] = [int(t.name) for t in tasks if "CPU" in (t / "comm").read_text()]
         assert os.sched_getaffinity(cpus) == {0, 1}
         async with asyncio.timeout(LIMIT_S):
-            while not (usage := a.driver.usage(UUID))[0]:
-                await asyncio.sleep(0.01)  # there is no event for CPU time
+            while not (usage := a.driver.usage(UUID))[0]:  # noqa: ASYNC110 - CPU time has no event
+                await asyncio.sleep(0.01)
         assert set(usage) == {0, 1}
         assert usage[0] == usage[1]
 
