@@ -41,7 +41,6 @@ class Hop:
     """Pages of the pattern that were not at their address, before and after."""
     macs: tuple[str, str]
     torn: list[int]
-    pinned: bool
     cpus: int
     zero: bool
     """What it left behind in the pool was scrubbed."""
@@ -118,7 +117,7 @@ def hop(domain: Domain, source: Machine, target: Machine, counter: Counter) -> H
         numbers, seconds, gap, (blocks, blocks_after),
         (spoiled_before, spoiled(target, blocks_after, domain.status.read()["pattern"])),
         (address, mac(domain)), broken,
-        held(lambda: target.pinned(NAME)), domain.status.read()["cpus"],
+        domain.status.read()["cpus"],
         held(lambda: source.is_zero(blocks)),
         left(),
     )  # fmt: skip
@@ -128,17 +127,7 @@ def hop(domain: Domain, source: Machine, target: Machine, counter: Counter) -> H
     scope="module", params=[2, pytest.param(10, marks=pytest.mark.long)], ids="{} hops".format
 )
 def moved(world: World, request: pytest.FixtureRequest) -> Moved:
-    """The guest, in two blocks of equal size, there and back; ten hops in the long run.
-
-    The second machine's strands are all on one host CPU: a thread that is not bound shows there.
-    """
-    one_cpu = '[strands]\ncpus = "1"'
-    with configured(world.b, r"^\[strands\]", one_cpu):
-        return there_and_back(world, hops=request.param)
-
-
-def there_and_back(world: World, hops: int) -> Moved:
-    """Move the guest that often, and report."""
+    """The guest, in two blocks of equal size, there and back; ten hops in the long run."""
     report = Moved()
     world.spare("first", "512M")
     world.spare("second", "256M")
@@ -151,7 +140,7 @@ def there_and_back(world: World, hops: int) -> Moved:
             ways = [(world.a, world.b), (world.b, world.a)]
             typed(world.a, "here=since-$((6 * 7))")
             with domain.counter() as counter:
-                for number in range(hops):
+                for number in range(request.param):
                     source, target = ways[number % 2]
                     report.hops.append(hop(domain, source, target, counter))
                     report.console.append(typed(target, "echo $here"))
@@ -198,9 +187,20 @@ def test_memory_lies_at_its_addresses(moved: Moved) -> None:
     assert (moved.status["pattern"]["bad"], moved.status["pattern"]["moved"]) == (0, 0)
 
 
-def test_strands_are_pinned(moved: Moved) -> None:
-    """After each hop every virtual CPU's thread is on its strand, and all CPUs are back."""
-    assert [hop.pinned for hop in moved.hops] == [True] * len(moved.hops)
+def test_strands_are_pinned(world: World, domains: Callable[..., Domain]) -> None:
+    """On the target too its thread keeps to its strands' host CPUs.
+
+    They are all the same one there, or a thread that may run anywhere would not show.
+    """
+    with configured(world.b, r"^\[strands\]", '[strands]\ncpus = "1"'), Heartbeats() as beats:
+        domains(NAME, vcpus=2).start(beats)
+        assert world.a.pinned(NAME)
+        world.a.migrate(NAME, world.b)
+        eventually(lambda: world.b.pinned(NAME), "bound to the strands of its new machine")
+
+
+def test_all_cpus_are_back(moved: Moved) -> None:
+    """After each hop, in the guest."""
     assert [hop.cpus for hop in moved.hops] == [VCPUS] * len(moved.hops)
 
 
