@@ -59,7 +59,7 @@ class Side:
     async def _close_taps(self, uuid: str) -> None:
         """Taps of the tests go with their last descriptor."""
 
-    def new_driver(self, answer_s: float = 15.0) -> QemuDriver:
+    def new_driver(self, answer_s: float = 15.0, agent_s: float = 30.0) -> QemuDriver:
         return QemuDriver(
             run_dir=self.folder / "run",
             log_dir=self.folder / "log",
@@ -74,6 +74,7 @@ class Side:
                 service_cpus=(0,),
                 aes=True,
                 answer_s=answer_s,
+                agent_s=agent_s,
                 firmware=firmware.installed(),
                 stores=self.folder / "uefi",
             ),

@@ -264,6 +264,22 @@ def test_a_bound_thread_holds_its_cpu(play: Play, booting: GuestSpec) -> None:
     play(story)
 
 
+def test_an_agent_that_was_slow_is_met_again(play: Play, booting: GuestSpec) -> None:
+    """It has its port open all the time, so no event tells that it answers again."""
+
+    async def story(a: Side, _: Side) -> None:
+        await a.run(booting, agent=True)
+        await a.type("killall -STOP qemu-ga; echo it sl''eeps", "it sleeps")
+        await a.driver.close()
+        a.driver = a.new_driver(agent_s=0.5)
+        await a.driver.find()
+        assert not (await a.until(ev.AgentChanged)).answers
+        await a.type("killall -CONT qemu-ga")
+        assert (await a.until(ev.AgentChanged)).answers
+
+    play(story)
+
+
 def test_no_agent_no_cpu_dr(play: Play) -> None:
     """Without an agent nothing is changed."""
 

@@ -22,7 +22,6 @@ _log = structlog.get_logger()
 _RETRY_S = 1.0
 _LEAVING_S = 0.2
 """A process that ends hangs up a moment before."""
-_AGENT_PING_S = 30.0
 _DEVICE = re.compile(r"((?:disk|nic)\d+)-(?:dev|scsi)$")
 
 Post = Callable[[Event], None]
@@ -61,6 +60,7 @@ class Guest:
         """Set while there is a session, and for ever when there will be none."""
         self._pulse = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Task[None] | None = None
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -222,11 +222,23 @@ class Guest:
             self.leaving[place] = "its system refused"
 
     def look_for_agent(self) -> None:
-        """Ask the agent for a sign of life in the background."""
-        self.begin(self._ping())
+        """Ask the agent for a sign of life in the background, until it answers or hangs up.
 
-    async def _ping(self) -> None:
-        self._agent_changed(answers=await self.agent.ping(deadline=_AGENT_PING_S))
+        One that was only slow, in a guest that stood still for a while, is met again so.
+        """
+        if self._looking is not None:
+            self._looking.cancel()
+        self._looking = self.begin(self._look())
+
+    async def _look(self) -> None:
+        while not await self.agent.ping(deadline=self.settings.agent_s):
+            self._agent_changed(answers=False)
+            await self.process.wait_gone(_RETRY_S)
+            try:
+                await self.need_agent()
+            except (AgentSilent, qmp.Refused, qmp.NoAnswer):
+                return  # that a program opens the port is an event, and so is a new session
+        self._agent_changed(answers=True)
 
     def _agent_changed(self, *, answers: bool) -> None:
         if answers != self.answers:

@@ -34,3 +34,5 @@ class Settings:
     """Deadline for a new process to answer."""
     answer_s: float = 15.0
     """Deadline for one QMP answer."""
+    agent_s: float = 30.0
+    """A guest agent without a sign of life for so long is silent."""
