@@ -278,10 +278,14 @@ class FinishCopy(Effect):
 
 @dataclass(frozen=True)
 class CancelCopy(Effect):
-    """Give the copy up: ``CopyCancelled`` when the process has no migration any more."""
+    """Give the copy up: ``CopyCancelled`` when the process has no migration any more.
+
+    ``port``: where the copy goes on the target, 0 if it never began.
+    """
 
     uuid: str
     migration: str
+    port: int = 0
 
 
 # -- the peer -----------------------------------------------------------------------------------

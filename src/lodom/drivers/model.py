@@ -104,7 +104,7 @@ class ModelHypervisor:
                 self._start_copy(e)
             case do.FinishCopy(uuid, migration):
                 self._finish_copy(uuid, migration)
-            case do.CancelCopy(uuid, migration):
+            case do.CancelCopy(uuid, migration, _):
                 self._cancel_copy(uuid, migration)
             case do.AnnounceGuest():
                 pass

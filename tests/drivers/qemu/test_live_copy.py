@@ -1,14 +1,17 @@
 """Copies between two drivers on loopback, each with a pool of its own."""
 
+import asyncio
 import os
 import signal
-from collections.abc import Callable
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sides import MIB, POOL, SPEC, UUID, Copy, Side
+from sides import LIMIT_S, MIB, POOL, SPEC, UUID, Copy, Side
 
 from lodom.core import effects as do
 from lodom.core import events as ev
@@ -193,6 +196,99 @@ def test_a_copy_is_cancelled_before_the_last_bytes(play: Play) -> None:
         await Copy(SPEC).through(a, b)
 
     play(story)
+
+
+@asynccontextmanager
+async def relay(port: int, through: int) -> AsyncIterator[tuple[int, asyncio.Event]]:
+    """A port before *port* that passes on the first *through* connections, and no byte of others.
+
+    The event: there was such another one.
+    """
+    held, streams, taken = asyncio.Event(), list[asyncio.StreamWriter](), 0
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        streams.append(writer)
+        taken += 1
+        if taken > through:
+            held.set()
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, back), pump(there, writer))
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], held
+    finally:
+        server.close()
+        for writer in streams:
+            writer.close()
+
+
+@pytest.mark.parametrize("through", [0, 1, 2])
+def test_a_target_that_falls_silent_is_given_up(play: Play, through: int) -> None:
+    """Before TLS or between its streams QEMU waits for ever; the next copy works all the same.
+
+    Before TLS the guest stands still with it: that ends by itself.
+    """
+
+    async def story(a: Side, b: Side) -> None:
+        await a.run()
+        copy = Copy(SPEC)
+        there = await b.launch(copy.spec, copy.id, do.Incoming(copy.id, 2, copy.secret))
+        async with relay(there.port, through) as (port, held):
+            order = do.StartCopy(UUID, copy.id, "127.0.0.1", port, 2, copy.secret)
+            await a.driver.perform(order)
+            async with asyncio.timeout(LIMIT_S):
+                await held.wait()
+            if through == 0:
+                assert "did not answer" in (await a.until(ev.CopyFailed)).reason
+            await a.driver.perform(do.CancelCopy(UUID, copy.id, port))
+            await a.until(ev.CopyCancelled)
+        await b.driver.perform(do.DestroyGuest(UUID))
+        await Copy(SPEC).through(a, b)
+
+    play(story)
+
+
+def test_a_target_that_cannot_be_reached_is_given_up(play: Play) -> None:
+    """Its port swallows every call; the next copy need not wait until TCP gives up."""
+
+    async def story(a: Side, b: Side) -> None:
+        await a.run()
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+            port = full.getsockname()[1]
+            callers = [socket.socket() for _ in range(4)]
+            for caller in callers:
+                caller.setblocking(False)
+                caller.connect_ex(full.getsockname())
+            copy = Copy(SPEC)
+            order = do.StartCopy(UUID, copy.id, "127.0.0.1", port, 2, copy.secret)
+            await a.driver.perform(order)
+            calls = len(calling(port))
+            async with asyncio.timeout(LIMIT_S):
+                while len(calling(port)) == calls:  # noqa: ASYNC110 - a call has no event
+                    await asyncio.sleep(0.01)
+            await a.driver.perform(do.CancelCopy(UUID, copy.id, port))
+            await a.until(ev.CopyCancelled)
+            await Copy(SPEC).through(a, b)
+            for caller in callers:
+                caller.close()
+
+    play(story)
+
+
+def calling(port: int) -> list[str]:
+    """Connections of this host to *port* that nobody has answered yet (SYN_SENT)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [row[1] for row in rows if row[2].endswith(f":{port:04X}") and row[3] == "02"]
 
 
 def test_the_target_dies(play: Play) -> None:

@@ -158,7 +158,7 @@ def entry(m: SourceMigration) -> Effects:
             return (_send(m, msg.Confirm()), _timer(m, "resend", steps.pause(m.tries)))
         case Phase.ABORTED:
             return (
-                do.CancelCopy(m.uuid, m.id),
+                do.CancelCopy(m.uuid, m.id, m.copy_port),
                 _send(m, msg.Abort(m.reason)),
                 *_stop_timers(m, "renew", "stall"),
             )

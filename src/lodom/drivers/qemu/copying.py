@@ -23,6 +23,8 @@ from lodom.drivers.qemu.qmp import NoAnswer, Refused
 _PROGRESS_S = 0.2
 _FAREWELL_S = 3.0
 """How long QEMU may take to end a copy in an orderly way."""
+_GREETING_S = 5.0
+"""How long a guest may stand still because its target does not answer the greeting."""
 _SETTLE_S = 5.0
 _DOWNTIME_MS = 300
 _MAX_BANDWIDTH = 1 << 37
@@ -221,7 +223,7 @@ async def send(guest: Guest, order: StartCopy) -> None:
     except (StepFailed, Refused, NoAnswer, OSError) as e:
         guest.post(ev.CopyFailed(guest.uuid, order.migration, str(e)))
     else:
-        await follow(guest, order.migration)
+        await follow(guest, order.migration, begins=True)
 
 
 async def _start(guest: Guest, order: StartCopy) -> None:
@@ -243,23 +245,25 @@ async def _start(guest: Guest, order: StartCopy) -> None:
         forget_key(guest)
     await crypto.unplug(guest)
     await _configure(guest, order.migration, order.streams, source=True)
-    try:
-        await guest.execute("migrate", _channels(order.host, order.port))
-    except Refused as no:
-        if "yank" not in str(no):
-            raise
-        # QEMU 10 gives a copy that was cancelled before it was connected up only then (measured).
-        reason = "an earlier copy still tries to reach its target; try again in two minutes"
-        raise StepFailed(what="Starting the copy", reason=reason) from no
+    await guest.execute("migrate", _channels(order.host, order.port))
 
 
-async def follow(guest: Guest, migration: str) -> None:
-    """Tell how the copy goes and ends.  ``completed`` counts only with the state postmigrate."""
+async def follow(guest: Guest, migration: str, *, begins: bool = False) -> None:
+    """Tell how the copy goes and ends.  ``completed`` counts only with the state postmigrate.
+
+    While it *begins*, QEMU 10 waits for the target's TLS in its main loop, and the guest with it
+    (seen): that is not borne for long.
+    """
     sent, paused = -1, False
     while True:
+        greets = begins and sent <= 0
         try:
-            answer = await guest.execute("query-migrate")
+            answer = await guest.execute("query-migrate", deadline=_GREETING_S if greets else None)
         except (Refused, NoAnswer):
+            if greets:
+                reason = f"the target's process did not answer within {_GREETING_S:.0f} s"
+                guest.post(ev.CopyFailed(guest.uuid, migration, reason))
+                return
             await guest.stirred(1.0)
             continue
         status, numbers = answer.get("status", "none"), translate.numbers(answer)
@@ -300,21 +304,15 @@ async def finish(guest: Guest, migration: str) -> None:
         await guest.execute("migrate-continue", {"state": "pre-switchover"})
 
 
-async def _yank(guest: Guest) -> None:
-    """Shut the copy's sockets, which every thread that waits for one of them notices.
-
-    Out of band: the main loop itself may wait there, and the guest with it.
-    """
-    with suppress(Refused, NoAnswer):
-        await guest.execute("yank", {"instances": [{"type": "migration"}]}, oob=True)
-
-
-async def cancel(guest: Guest, migration: str, sending: asyncio.Task[None] | None) -> None:
+async def cancel(
+    guest: Guest, migration: str, port: int, sending: asyncio.Task[None] | None
+) -> None:
     """Give the copy up, however long that takes; ``CopyCancelled`` when none is under way.
 
-    *sending* is ended first, so that no order of its comes after ours.  Towards a target that is
-    lost with its link QEMU 10 does not end a copy for as long as TCP repeats (seen: more than a
-    minute): then its sockets are shut, again and again, for it may open others meanwhile.
+    *sending* is ended first, so that no order of its comes after ours.  QEMU 10 waits for a target
+    that is silent as long as TCP does: for minutes, or, when it is its turn to speak, for ever
+    (seen), with calls that are not taken and TLS that does not begin where its own ``yank`` does
+    not reach.  So its connections to *port* are shut, again and again: it may open others.
     """
     if sending is not None:
         sending.cancel()
@@ -322,12 +320,11 @@ async def cancel(guest: Guest, migration: str, sending: asyncio.Task[None] | Non
     while not guest.process.gone:
         try:
             await guest.execute("migrate_cancel", deadline=_FAREWELL_S)
-            if not await _ended(guest, within=_FAREWELL_S):
-                await _yank(guest)
+            if not await _ended(guest, port, within=_FAREWELL_S):
                 continue
             await _drop_credentials(guest, migration)
         except NoAnswer:
-            await _yank(guest)
+            guest.process.shut_connections(port)  # its main loop itself may wait there
             continue
         except Refused:
             await guest.stirred(1.0)
@@ -336,11 +333,12 @@ async def cancel(guest: Guest, migration: str, sending: asyncio.Task[None] | Non
         return
 
 
-async def _ended(guest: Guest, within: float) -> bool:
+async def _ended(guest: Guest, port: int, within: float) -> bool:
     """Whether no copy is under way and the guest is held by none, *within* seconds at the latest.
 
-    A stream that breaks while the copy waits in pre-switchover makes its status ``failed``, and
-    QEMU 10 waits on to be continued, its guest stopped and ``cont`` refused: that word it gets.
+    Nor may a thread of it be left, which shows as something to yank.  A stream that breaks while
+    the copy waits in pre-switchover makes its status ``failed``, and QEMU 10 waits on to be
+    continued, its guest stopped and ``cont`` refused: that word it gets.
 
     Raises:
         Refused, NoAnswer: QEMU did not say.
@@ -348,11 +346,13 @@ async def _ended(guest: Guest, within: float) -> bool:
     limit = monotonic() + within
     while True:
         status = (await guest.execute("query-migrate")).get("status", "none")
+        guest.process.shut_connections(port)
         if status in translate.ENDED:
-            if await guest.run_state() != "finish-migrate":
+            if await guest.run_state() == "finish-migrate":
+                with suppress(Refused):  # the status has changed meanwhile
+                    await guest.execute("migrate-continue", {"state": status})
+            elif not any(i["type"] == "migration" for i in await guest.execute("query-yank")):
                 return True
-            with suppress(Refused):  # the status has changed meanwhile
-                await guest.execute("migrate-continue", {"state": status})
         if monotonic() > limit:
             return False
         await guest.stirred(_PROGRESS_S)

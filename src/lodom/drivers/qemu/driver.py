@@ -109,8 +109,8 @@ class QemuDriver:
                 await self._start_copy(effect)
             case do.FinishCopy(uuid, migration):
                 await self._finish_copy(uuid, migration)
-            case do.CancelCopy(uuid, migration):
-                await self._cancel_copy(uuid, migration)
+            case do.CancelCopy():
+                await self._cancel_copy(effect)
             case _:
                 raise AssertionError(f"not an effect of the hypervisor: {type(effect).__name__}")
 
@@ -307,13 +307,14 @@ class QemuDriver:
         except _Failures as e:
             self._post(ev.CopyFailed(uuid, migration, str(e)))
 
-    async def _cancel_copy(self, uuid: str, migration: str) -> None:
-        guest = self._guests.get(uuid)
+    async def _cancel_copy(self, effect: do.CancelCopy) -> None:
+        guest = self._guests.get(effect.uuid)
         if guest is None:
-            self._post(ev.CopyCancelled(uuid, migration))
+            self._post(ev.CopyCancelled(effect.uuid, effect.migration))
             return
         # It may take as long as the process does not answer; the caller need not wait for that.
-        guest.copy = guest.begin(copying.cancel(guest, migration, guest.copy))
+        sending = guest.copy
+        guest.copy = guest.begin(copying.cancel(guest, effect.migration, effect.port, sending))
 
     # -- finding -----------------------------------------------------------------------------
 

@@ -7,13 +7,15 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 _PIDFD_GETFD = 438
 _TCP_INFO_RECEIVED = 128
 """Offset of ``tcpi_bytes_received`` in ``struct tcp_info`` (linux/tcp.h)."""
+_SO_PEERNAME = 28
+"""Whom a socket calls, also before the call is taken (asm-generic/socket.h)."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -108,23 +110,39 @@ class Process:
     def received_bytes(self) -> int:
         """Bytes that came in on its TCP connections: the only sign of life of an incoming copy."""
         total = 0
-        for link in Path(f"/proc/{self.pid}/fd").iterdir():
-            try:
-                if os.readlink(link).startswith("socket:"):
-                    total += self._received_on(int(link.name))
-            except OSError:
-                continue  # closed meanwhile
+        for sock in self._connections():
+            known = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+            total += int(struct.unpack_from("=Q", known, _TCP_INFO_RECEIVED)[0])
         return total
 
-    def _received_on(self, number: int) -> int:
-        copy = _libc.syscall(_PIDFD_GETFD, self._fd, number, 0)
-        if copy < 0:
-            raise OSError(ctypes.get_errno(), "pidfd_getfd")
-        with socket.socket(fileno=copy) as sock:
-            if sock.family not in (socket.AF_INET, socket.AF_INET6):
-                return 0
-            known = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-            return int(struct.unpack_from("=Q", known, _TCP_INFO_RECEIVED)[0])
+    def shut_connections(self, port: int) -> None:
+        """Shut its TCP connections to *port*, also those that are not made yet.
+
+        Every thread that waits for one of them notices, whatever the process thinks of it.
+        """
+        for sock in self._connections():
+            with suppress(OSError):  # it is connected to nothing, or not any more
+                peer = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERNAME, 4)
+                if struct.unpack_from("!H", peer, 2) == (port,):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    def _connections(self) -> Iterator[socket.socket]:
+        """Its TCP sockets, each as long as the caller looks at it."""
+        numbers: list[str] = []
+        with suppress(FileNotFoundError):  # the process is gone
+            numbers = os.listdir(f"/proc/{self.pid}/fd")
+        for number in numbers:
+            try:
+                if not os.readlink(f"/proc/{self.pid}/fd/{number}").startswith("socket:"):
+                    continue
+            except OSError:
+                continue  # closed meanwhile
+            copy = _libc.syscall(_PIDFD_GETFD, self._fd, int(number), 0)
+            if copy < 0:
+                continue  # closed meanwhile
+            with socket.socket(fileno=copy) as sock:
+                if sock.family in (socket.AF_INET, socket.AF_INET6):
+                    yield sock
 
     def pin(self, threads: Mapping[int, Collection[int]], others: Collection[int]) -> None:
         """Bind each thread of *threads* (id to host CPUs) and all the rest to *others*.
