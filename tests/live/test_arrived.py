@@ -143,6 +143,12 @@ def test_r28_r29_r30_onto_other_storage_by_force(world: World, domains: Make) ->
         said = a.tried(*a.migrate_words("ldg1", b, "-f"))
         assert said.code == 0
         assert "AND OVERWRITE" in said.err
+        steps = (
+            "stop-domain ldg1",
+            f"set-vdisk volume=VOLUME@{VDS} vdisk0 ldg1",
+            "start-domain ldg1",
+        )
+        assert [f"{n}. ldm {step}" in said.err for n, step in enumerate(steps, 1)] == [True] * 3
         assert "storage differs" in b.ldm("list", "-l", "ldg1").lower()
         eventually(lambda: sum(domain.status.read()["disk"][k] for k in ("bad", "errors")), "harm")
         b.ldm("stop-domain", "-f", "ldg1")
