@@ -30,6 +30,18 @@ class OtherStorage(World):
         return replace(super()._reserve(migration, message), force=True)
 
 
+class Watched(World):
+    """Notes whether migrations shrink their domains."""
+
+    def __init__(self, seed):
+        self.shrinks = set()
+        super().__init__(seed)
+
+    def written(self, host, changed, batch):
+        super().written(host, changed, batch)
+        self.shrinks |= {row.shrink for row in host.engine.inventory.outgoing.values()}
+
+
 @pytest.fixture
 def world():
     return World(seed=1)
@@ -96,6 +108,21 @@ def test_r06_the_rest_of_the_last_core_is_nobodys(a, b):
     assert [(r["free"], r["bound"], r["held"]) for r in rows if r["pid"] == held] == [
         (0, "", "ldg1")
     ]
+
+
+@pytest.mark.parametrize(("theirs", "deeds"), [("1.2", True), ("3.x", False)])
+def test_r06_r07_l22_deeds_follow_the_rules_of_the_report(theirs, deeds):
+    """Machines of different rules come to 1.2: either of them does what the report has said."""
+    world = Watched(seed=1)
+    a, b = (served(world.hosts[n]) for n in "ab")
+    guest(a)
+    for host, rules in ((a, "3.x"), (b, theirs)):
+        machine = replace(host.engine.inventory.machine, rules=rules)
+        host.engine.inventory = host.inventory = replace(host.engine.inventory, machine=machine)
+    for source, target in ((a, b), (b, a)):
+        moved(source, target)
+        assert world.shrinks == {deeds}
+        assert (here(target).bound.cpu_dr_off, len(here(target).bound.held)) == (deeds, deeds)
 
 
 def test_r07_cpu_dr_is_off_after_the_move(a, b):

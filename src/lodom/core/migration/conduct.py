@@ -225,7 +225,7 @@ def begin(
         streams=event.streams,
         vcpus=bound.vcpus if bound else (),
         cpus=binding.cpu_map(inventory),
-        shrink=inventory.machine.rules == "1.2",
+        shrink=event.rules == "1.2",
         domain=event.domain,
         began=event.now,
         warnings=tuple(_warning(f) for f in event.findings if f.severity is Severity.WARNING),
@@ -330,7 +330,7 @@ def admit(
         inventory = inventory.drop("domains", old.uuid)
     if inventory.find(message.target_name):
         return f"LDom {message.target_name} already exists on {inventory.machine.name}"
-    whole = inventory.machine.rules == "1.2"
+    whole = release(event.source.machine, own_facts(inventory)) == "1.2"
     made = shell(inventory, facts, event.migration, whole_cores=whole)
     if isinstance(made, str):
         return made
