@@ -119,10 +119,10 @@ def test_r06_r07_l22_deeds_follow_the_rules_of_the_report(theirs, deeds):
     for host, rules in ((a, "3.x"), (b, theirs)):
         machine = replace(host.engine.inventory.machine, rules=rules)
         host.engine.inventory = host.inventory = replace(host.engine.inventory, machine=machine)
-    for source, target in ((a, b), (b, a)):
-        moved(source, target)
+    for leaves, gets in ((a, b), (b, a)):
+        moved(leaves, gets)
         assert world.shrinks == {deeds}
-        assert (here(target).bound.cpu_dr_off, len(here(target).bound.held)) == (deeds, deeds)
+        assert (here(gets).bound.cpu_dr_off, len(here(gets).bound.held)) == (deeds, deeds)
 
 
 def test_r07_cpu_dr_is_off_after_the_move(a, b):
@@ -141,6 +141,17 @@ def test_r08_a_reboot_brings_cpu_dr_back_and_frees_the_rest(world, a, b):
     assert (here(b).bound.held, here(b).state) == ((), State.ACTIVE)
     b.ldm("add-vcpu", number=1, ldom="ldg1")
     assert len(here(b).bound.vcpus) == 4
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_r06_r07_a_domain_that_is_stopped_holds_no_strands_back(world, a, b, force):
+    """They were nobody's for as long as it stayed stopped, and its CPU DR showed as off."""
+    guest(a)
+    moved(a, b)
+    b.ldm("stop-domain", ldoms=["ldg1"], force=force)
+    bound = here(b).bound
+    assert (here(b).state, len(bound.vcpus), bound.held) == (State.BOUND, 3, ())
+    assert not bound.cpu_dr_off
 
 
 def test_r10_a_removal_that_the_guest_refuses_ends_the_move(world, a, b):
