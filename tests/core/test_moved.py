@@ -72,11 +72,46 @@ def test_r43_no_free_unit_there_is_a_warning_and_the_ports_stay(world, a, b):
     guest(world, a, mau=1)
     b.engine.inventory = b.inventory = _without_units(b.engine.inventory)
     result, there = moved(world, a)
-    assert result["warnings"] == ["b has 0 free cryptographic units, LDom ldg1 has 1 bound"]
+    assert result["warnings"] == [
+        "b has 0 free cryptographic units on the cores for LDom ldg1, which has 1 bound"
+    ]
     assert (there.bound.crypto, there.constraints.mau) == ((), 1)
     assert there.runtime.crypto_ports == 1
     _, back = moved(world, b, "a")
     assert back.runtime.crypto_ports == 1
+
+
+@pytest.mark.parametrize("rules", ["1.2", "3.x"])
+def test_r43_a_core_with_a_free_unit_is_taken_first(world, a, b, rules):
+    """The lowest free core has none: the unit was left behind on the way."""
+    for host in (a, b):
+        machine = replace(host.engine.inventory.machine, rules=rules)
+        host.engine.inventory = host.inventory = replace(host.engine.inventory, machine=machine)
+    guest(world, a, mau=1)
+    machine = b.engine.inventory.machine
+    machine = replace(machine, crypto=(machine.crypto[0], *machine.crypto[2:]))
+    b.engine.inventory = b.inventory = replace(b.engine.inventory, machine=machine)
+    result, there = moved(world, a)
+    assert (result["warnings"], len(there.bound.crypto)) == ([], 1)
+
+
+def test_l21_a_free_unit_out_of_reach_is_a_warning(world, a, b):
+    """It lies in the core of which a bound domain has a strand."""
+    guest(world, a, mau=1)
+    b.ldm("add-domain", ldoms=["x"])
+    b.ldm("set-vcpu", number=1, ldom="x")
+    b.ldm("set-memory", size=GIB, ldom="x")
+    b.ldm("bind-domain", ldom="x")
+    machine = b.engine.inventory.machine
+    used = machine.core_of(b.engine.inventory.named("x").bound.vcpus[0].pid)
+    units = tuple(u for u in machine.crypto if u.core in (0, used))
+    machine = replace(machine, crypto=units)
+    b.engine.inventory = b.inventory = replace(b.engine.inventory, machine=machine)
+    result, there = moved(world, a)
+    assert result["warnings"] == [
+        "b has 0 free cryptographic units on the cores for LDom ldg1, which has 1 bound"
+    ]
+    assert there.bound.crypto == ()
 
 
 def _without_units(inventory):

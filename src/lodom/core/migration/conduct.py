@@ -284,9 +284,11 @@ def judged(
 
     *networks* serve a warning only: a reservation, which asks for blockers, goes without.
     """
+    mine = own_facts(inventory)
     facts = target_facts(
-        inventory, domain, own_facts(inventory), backends=backends, files=files, networks=networks
-    )
+        inventory, domain, mine, backends=backends, files=files, networks=networks,
+        whole_cores=domain.state == State.ACTIVE and release(source.machine, mine) == "1.2",
+    )  # fmt: skip
     return judge(Case(domain, source, facts, force))
 
 
