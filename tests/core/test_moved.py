@@ -8,6 +8,7 @@ from lodom.cli.render import render
 from lodom.core.errors import MigrationRefused
 from lodom.core.units import GIB
 from lodom.core.views import Live, view
+from lodom.grammar.parser import parse
 from lodom.sim.world import World
 
 
@@ -124,6 +125,21 @@ def test_r43_units_and_several_strands_refuse(world, a, b):
     with pytest.raises(MigrationRefused) as refusal:
         a.ldm("migrate-domain", ldom="ldg1", host="b")
     assert "R43" in [f.rule for f in refusal.value.findings]
+
+
+@pytest.mark.parametrize("units", [1, 2])
+def test_r43_what_the_remedy_says_can_be_done(world, a, b, units):
+    """ldm refused it: the units of an active domain do not change."""
+    guest(world, a, vcpus=5, mau=units)
+    with pytest.raises(MigrationRefused) as refusal:
+        a.ldm("migrate-domain", ldom="ldg1", host="b")
+    (finding,) = (f for f in refusal.value.findings if f.rule == "R43")
+    for typed in finding.remedy.split(", "):
+        order = parse(typed.removeprefix("ldm ").split())
+        a.ldm(order.verb, **order.arguments)
+        world.run(seconds=5)
+    _, there = moved(world, a)
+    assert len(there.bound.vcpus) == (1 if units == 1 else 5)
 
 
 def test_r02_the_report_says_how_many_streams(world, a, b):

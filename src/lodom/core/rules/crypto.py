@@ -56,7 +56,8 @@ def crypto_and_several_strands(case: Case) -> Iterator[Found]:
         crypto unit of its core.
 
     Remedy:
-        ldm set-mau 0 DOMAIN, or ldm set-vcpu 1 DOMAIN, then migrate.
+        ldm set-vcpu 1 DOMAIN, which a running guest with an agent can do if one unit is bound; or
+        stop the domain, ldm set-mau 0 DOMAIN, and start it.  Then migrate.
 
     Example:
         One crypto unit and two virtual CPUs: refused.  One and one: moved.
@@ -66,10 +67,13 @@ def crypto_and_several_strands(case: Case) -> Iterator[Found]:
     """
     domain = case.domain
     if domain.crypto and domain.strands > 1:
+        name = domain.name
+        stopped = f"ldm stop-domain {name}, ldm set-mau 0 {name}, ldm start-domain {name}"
+        shrinks = domain.crypto == 1 and domain.agent.answers and domain.agent.cpu_dr
         yield found(
-            f"LDom {domain.name} has {domain.crypto} cryptographic units bound and "
+            f"LDom {name} has {domain.crypto} cryptographic units bound and "
             f"{domain.strands} VCPUs; with units bound only one VCPU can be migrated",
-            remedy=f"ldm set-mau 0 {domain.name}",
+            remedy=f"ldm set-vcpu 1 {name}" if shrinks else stopped,
             crypto=domain.crypto,
             vcpus=domain.strands,
         )
