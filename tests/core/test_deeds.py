@@ -7,7 +7,13 @@ from rules import clean
 from rules.clean import ids
 
 from lodom.core import events as ev
-from lodom.core.errors import Busy, CpuReconfigurationDisabled, MigrationFailed, MigrationRefused
+from lodom.core.errors import (
+    Busy,
+    CpuReconfigurationDisabled,
+    LodomError,
+    MigrationFailed,
+    MigrationRefused,
+)
 from lodom.core.migration import conduct, source
 from lodom.core.migration.orders import CheckTarget
 from lodom.core.model.domain import State
@@ -28,6 +34,18 @@ class OtherStorage(World):
 
     def _reserve(self, migration, message):
         return replace(super()._reserve(migration, message), force=True)
+
+
+class Delaying(World):
+    """As soon as the target has judged, one of the machines begins a delayed reconfiguration."""
+
+    begins = ""
+
+    def _judged(self, other, e, facts):
+        answer = super()._judged(other, e, facts)
+        if self.begins:
+            self.hosts[self.begins].order("set-memory", size=GIB // 2, ldom="primary")
+        return answer
 
 
 class Watched(World):
@@ -313,6 +331,21 @@ def test_r46_r47_r48_r49_orders_while_a_domain_moves(world, a, b, rule):
     world.run(seconds=60)
     assert isinstance(a.answers[request], MigrationFailed)
     a.ldm("bind-domain", ldom="ldg2")
+
+
+@pytest.mark.parametrize("begins", ["a", "b"])
+def test_r45_a_delayed_reconfiguration_begun_during_the_check(begins):
+    """The target judges anew when it reserves; the source's facts were of before."""
+    world = Delaying(seed=1)
+    a, b = (served(world.hosts[n]) for n in "ab")
+    guest(a)
+    guest(b, "ldg2", start=False)
+    world.begins = begins
+    with pytest.raises(LodomError, match="delayed reconfiguration"):
+        moved(a, b)
+    assert world.hosts[begins].engine.inventory.reconf
+    world.run(seconds=60)
+    assert (here(a).state, b.engine.inventory.incoming) == (State.ACTIVE, {})
 
 
 def test_r20_a_domain_shows_real_and_physical_address_of_each_block(a):

@@ -205,6 +205,10 @@ def begin(
         name = busy[0][0] if busy else domain.name
         why = f"a migration of LDom {name} is in progress"
         return do.Fail(event.request, Busy(what="migrate-domain", why=why))
+    if inventory.reconf:
+        # Begun after this machine's facts went to the target, and barred from now on (R45, R46).
+        why = "a delayed reconfiguration has been begun meanwhile"
+        return do.Fail(event.request, Busy(what="migrate-domain", why=why))
     if not _settled(domain, judged):
         why = f"LDom {domain.name} is being changed; try again"
         return do.Fail(event.request, Busy(what="migrate-domain", why=why))
