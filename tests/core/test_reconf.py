@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from lodom.cli.render import render
 from lodom.core.errors import (
     AlreadyExists,
     Busy,
@@ -286,6 +287,8 @@ def test_a_selected_configuration_comes_back_at_the_boot(a):
         ("factory-default", False, False),
         ("one-guest", True, True),
     ]
+    found = view("list-spconfig", {}, a.engine.inventory, Live())
+    assert render("list-spconfig", {}, found) == ["factory-default", "one-guest [current] [next]"]
     after = rebooted(a)
     assert [d.name for d in after.sorted_domains()] == ["primary", "ldg1"]
     assert after.named("ldg1").state is State.ACTIVE
