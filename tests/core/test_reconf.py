@@ -307,6 +307,17 @@ def test_a_boot_without_a_choice_changes_nothing(a):
     assert rebooted(a).domains == a.engine.inventory.domains
 
 
+def test_a_choice_names_the_domains_that_the_boot_removes(a):
+    """One that has arrived since is nowhere else any more."""
+    guest(a)
+    a.ldm("add-spconfig", name="early")
+    assert a.ldm("set-spconfig", name="early") == {}
+    guest(a, "ldg2")
+    assert a.ldm("set-spconfig", name="early") == {
+        "say": "Notice: the next boot removes LDom ldg2: not in early"
+    }
+
+
 def test_factory_default_gives_all_to_primary(a):
     guest(a)
     a.ldm("set-spconfig", name="factory-default")
