@@ -7,7 +7,13 @@ from rules import clean
 from rules.clean import ids
 
 from lodom.core import events as ev
-from lodom.core.errors import Busy, CpuReconfigurationDisabled, MigrationFailed, MigrationRefused
+from lodom.core.errors import (
+    Busy,
+    CpuReconfigurationDisabled,
+    LodomError,
+    MigrationFailed,
+    MigrationRefused,
+)
 from lodom.core.migration import conduct, source
 from lodom.core.migration.orders import CheckTarget
 from lodom.core.model.domain import State
@@ -28,6 +34,30 @@ class OtherStorage(World):
 
     def _reserve(self, migration, message):
         return replace(super()._reserve(migration, message), force=True)
+
+
+class Delaying(World):
+    """As soon as the target has judged, one of the machines begins a delayed reconfiguration."""
+
+    begins = ""
+
+    def _judged(self, other, e, facts):
+        answer = super()._judged(other, e, facts)
+        if self.begins:
+            self.hosts[self.begins].order("set-memory", size=GIB // 2, ldom="primary")
+        return answer
+
+
+class Watched(World):
+    """Notes whether migrations shrink their domains."""
+
+    def __init__(self, seed):
+        self.shrinks = set()
+        super().__init__(seed)
+
+    def written(self, host, changed, batch):
+        super().written(host, changed, batch)
+        self.shrinks |= {row.shrink for row in host.engine.inventory.outgoing.values()}
 
 
 @pytest.fixture
@@ -98,6 +128,21 @@ def test_r06_the_rest_of_the_last_core_is_nobodys(a, b):
     ]
 
 
+@pytest.mark.parametrize(("theirs", "deeds"), [("1.2", True), ("3.x", False)])
+def test_r06_r07_l22_deeds_follow_the_rules_of_the_report(theirs, deeds):
+    """Machines of different rules come to 1.2: either of them does what the report has said."""
+    world = Watched(seed=1)
+    a, b = (served(world.hosts[n]) for n in "ab")
+    guest(a)
+    for host, rules in ((a, "3.x"), (b, theirs)):
+        machine = replace(host.engine.inventory.machine, rules=rules)
+        host.engine.inventory = host.inventory = replace(host.engine.inventory, machine=machine)
+    for leaves, gets in ((a, b), (b, a)):
+        moved(leaves, gets)
+        assert world.shrinks == {deeds}
+        assert (here(gets).bound.cpu_dr_off, len(here(gets).bound.held)) == (deeds, deeds)
+
+
 def test_r07_cpu_dr_is_off_after_the_move(a, b):
     guest(a)
     moved(a, b)
@@ -114,6 +159,17 @@ def test_r08_a_reboot_brings_cpu_dr_back_and_frees_the_rest(world, a, b):
     assert (here(b).bound.held, here(b).state) == ((), State.ACTIVE)
     b.ldm("add-vcpu", number=1, ldom="ldg1")
     assert len(here(b).bound.vcpus) == 4
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_r06_r07_a_domain_that_is_stopped_holds_no_strands_back(world, a, b, force):
+    """They were nobody's for as long as it stayed stopped, and its CPU DR showed as off."""
+    guest(a)
+    moved(a, b)
+    b.ldm("stop-domain", ldoms=["ldg1"], force=force)
+    bound = here(b).bound
+    assert (here(b).state, len(bound.vcpus), bound.held) == (State.BOUND, 3, ())
+    assert not bound.cpu_dr_off
 
 
 def test_r10_a_removal_that_the_guest_refuses_ends_the_move(world, a, b):
@@ -275,6 +331,21 @@ def test_r46_r47_r48_r49_orders_while_a_domain_moves(world, a, b, rule):
     world.run(seconds=60)
     assert isinstance(a.answers[request], MigrationFailed)
     a.ldm("bind-domain", ldom="ldg2")
+
+
+@pytest.mark.parametrize("begins", ["a", "b"])
+def test_r45_a_delayed_reconfiguration_begun_during_the_check(begins):
+    """The target judges anew when it reserves; the source's facts were of before."""
+    world = Delaying(seed=1)
+    a, b = (served(world.hosts[n]) for n in "ab")
+    guest(a)
+    guest(b, "ldg2", start=False)
+    world.begins = begins
+    with pytest.raises(LodomError, match="delayed reconfiguration"):
+        moved(a, b)
+    assert world.hosts[begins].engine.inventory.reconf
+    world.run(seconds=60)
+    assert (here(a).state, b.engine.inventory.incoming) == (State.ACTIVE, {})
 
 
 def test_r20_a_domain_shows_real_and_physical_address_of_each_block(a):

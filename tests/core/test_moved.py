@@ -8,6 +8,7 @@ from lodom.cli.render import render
 from lodom.core.errors import MigrationRefused
 from lodom.core.units import GIB
 from lodom.core.views import Live, view
+from lodom.grammar.parser import parse
 from lodom.sim.world import World
 
 
@@ -72,11 +73,46 @@ def test_r43_no_free_unit_there_is_a_warning_and_the_ports_stay(world, a, b):
     guest(world, a, mau=1)
     b.engine.inventory = b.inventory = _without_units(b.engine.inventory)
     result, there = moved(world, a)
-    assert result["warnings"] == ["b has 0 free cryptographic units, LDom ldg1 has 1 bound"]
+    assert result["warnings"] == [
+        "b has 0 free cryptographic units on the cores for LDom ldg1, which has 1 bound"
+    ]
     assert (there.bound.crypto, there.constraints.mau) == ((), 1)
     assert there.runtime.crypto_ports == 1
     _, back = moved(world, b, "a")
     assert back.runtime.crypto_ports == 1
+
+
+@pytest.mark.parametrize("rules", ["1.2", "3.x"])
+def test_r43_a_core_with_a_free_unit_is_taken_first(world, a, b, rules):
+    """The lowest free core has none: the unit was left behind on the way."""
+    for host in (a, b):
+        machine = replace(host.engine.inventory.machine, rules=rules)
+        host.engine.inventory = host.inventory = replace(host.engine.inventory, machine=machine)
+    guest(world, a, mau=1)
+    machine = b.engine.inventory.machine
+    machine = replace(machine, crypto=(machine.crypto[0], *machine.crypto[2:]))
+    b.engine.inventory = b.inventory = replace(b.engine.inventory, machine=machine)
+    result, there = moved(world, a)
+    assert (result["warnings"], len(there.bound.crypto)) == ([], 1)
+
+
+def test_l21_a_free_unit_out_of_reach_is_a_warning(world, a, b):
+    """It lies in the core of which a bound domain has a strand."""
+    guest(world, a, mau=1)
+    b.ldm("add-domain", ldoms=["x"])
+    b.ldm("set-vcpu", number=1, ldom="x")
+    b.ldm("set-memory", size=GIB, ldom="x")
+    b.ldm("bind-domain", ldom="x")
+    machine = b.engine.inventory.machine
+    used = machine.core_of(b.engine.inventory.named("x").bound.vcpus[0].pid)
+    units = tuple(u for u in machine.crypto if u.core in (0, used))
+    machine = replace(machine, crypto=units)
+    b.engine.inventory = b.inventory = replace(b.engine.inventory, machine=machine)
+    result, there = moved(world, a)
+    assert result["warnings"] == [
+        "b has 0 free cryptographic units on the cores for LDom ldg1, which has 1 bound"
+    ]
+    assert there.bound.crypto == ()
 
 
 def _without_units(inventory):
@@ -89,6 +125,21 @@ def test_r43_units_and_several_strands_refuse(world, a, b):
     with pytest.raises(MigrationRefused) as refusal:
         a.ldm("migrate-domain", ldom="ldg1", host="b")
     assert "R43" in [f.rule for f in refusal.value.findings]
+
+
+@pytest.mark.parametrize("units", [1, 2])
+def test_r43_what_the_remedy_says_can_be_done(world, a, b, units):
+    """ldm refused it: the units of an active domain do not change."""
+    guest(world, a, vcpus=5, mau=units)
+    with pytest.raises(MigrationRefused) as refusal:
+        a.ldm("migrate-domain", ldom="ldg1", host="b")
+    (finding,) = (f for f in refusal.value.findings if f.rule == "R43")
+    for typed in finding.remedy.split(", "):
+        order = parse(typed.removeprefix("ldm ").split())
+        a.ldm(order.verb, **order.arguments)
+        world.run(seconds=5)
+    _, there = moved(world, a)
+    assert len(there.bound.vcpus) == (1 if units == 1 else 5)
 
 
 def test_r02_the_report_says_how_many_streams(world, a, b):

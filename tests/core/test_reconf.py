@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from lodom.cli.render import render
 from lodom.core.errors import (
     AlreadyExists,
     Busy,
@@ -286,6 +287,8 @@ def test_a_selected_configuration_comes_back_at_the_boot(a):
         ("factory-default", False, False),
         ("one-guest", True, True),
     ]
+    found = view("list-spconfig", {}, a.engine.inventory, Live())
+    assert render("list-spconfig", {}, found) == ["factory-default", "one-guest [current] [next]"]
     after = rebooted(a)
     assert [d.name for d in after.sorted_domains()] == ["primary", "ldg1"]
     assert after.named("ldg1").state is State.ACTIVE
@@ -302,6 +305,17 @@ def test_a_boot_without_a_choice_changes_nothing(a):
     a.ldm("add-spconfig", name="early")
     guest(a, "ldg2")
     assert rebooted(a).domains == a.engine.inventory.domains
+
+
+def test_a_choice_names_the_domains_that_the_boot_removes(a):
+    """One that has arrived since is nowhere else any more."""
+    guest(a)
+    a.ldm("add-spconfig", name="early")
+    assert a.ldm("set-spconfig", name="early") == {}
+    guest(a, "ldg2")
+    assert a.ldm("set-spconfig", name="early") == {
+        "say": "Notice: the next boot removes LDom ldg2: not in early"
+    }
 
 
 def test_factory_default_gives_all_to_primary(a):

@@ -160,7 +160,7 @@ def the_address_is_in_use(p: Pair) -> Iterator[None]:
 
 @row(
     "L21",
-    f"{B} has 0 free cryptographic units, LDom ldg2 has 1 bound",
+    f"{B} has 0 free cryptographic units on the cores for LDom ldg2, which has 1 bound",
     ldom="ldg2",
     severity="warning",
 )

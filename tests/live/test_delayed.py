@@ -32,7 +32,7 @@ def has(machine: Machine) -> tuple[str, int, int]:
 
 def bindings(machine: Machine) -> str:
     """What ``ldg1`` was given."""
-    return re.sub(r"\|(?:util|uptime)=\d*", "", machine.ldm("list-bindings", "-p", "ldg1"))
+    return re.sub(r"\|(?:util|uptime)=[\d.]*", "", machine.ldm("list-bindings", "-p", "ldg1"))
 
 
 def configurations(machine: Machine) -> list[str]:

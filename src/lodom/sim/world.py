@@ -14,7 +14,7 @@ from lodom.core.migration import conduct
 from lodom.core.migration.orders import CheckFailed, CheckTarget, ReserveAsked, TargetChecked
 from lodom.core.model.host import Bus, CryptoUnit, Hypervisor, Machine, Region, Strand
 from lodom.core.model.inventory import Change, Inventory, Ownership, changes
-from lodom.core.rules.case import AgentFacts, BackendFacts, DomainFacts, SourceFacts
+from lodom.core.rules.case import AgentFacts, BackendFacts, DomainFacts, SourceFacts, release
 from lodom.core.rules.facts import domain_facts, source_facts
 from lodom.core.units import GIB, MIB
 from lodom.sim.host import Host
@@ -261,6 +261,7 @@ class World:
         domain, source = facts
         migration = f"m{self.ticket()}"
         self._facts[migration] = facts
+        mine = conduct.own_facts(other.engine.inventory)
         found = conduct.judged(
             other.engine.inventory,
             domain,
@@ -279,7 +280,8 @@ class World:
             host=e.host,
             port=6482,
             target_name=e.target_name,
-            streams=conduct.streams(source.machine, conduct.own_facts(other.engine.inventory)),
+            streams=conduct.streams(source.machine, mine),
+            rules=release(source.machine, mine),
             domain="",
             dry_run=e.dry_run,
         )

@@ -45,5 +45,9 @@ def test_r43_one_strand_may_have_units():
 
 def test_l21_no_units_on_the_target():
     assert brief(target(clean.domain(crypto=1), crypto_free=0)) == [
-        ("L21", "warning", "beta has 0 free cryptographic units, LDom ldg-src has 1 bound")
+        (
+            "L21",
+            "warning",
+            "beta has 0 free cryptographic units on the cores for LDom ldg-src, which has 1 bound",
+        )
     ]

@@ -162,11 +162,12 @@ def variables(d: Document) -> list[str]:
 
 
 def configurations(d: Document) -> list[str]:
-    """One name a line, with what it is to the machine (digest 2.8)."""
-    return [
-        c["name"] + (" [current]" if c["current"] else " [next]" if c["next"] else "")
-        for c in d["configs"]
-    ]
+    """One name a line, with what it is to the machine (digest 2.8).
+
+    The current one can be the next one too: a boot then undoes what was changed since it was saved.
+    """
+    words = ("current", "next")
+    return [c["name"] + "".join(f" [{word}]" for word in words if c[word]) for c in d["configs"]]
 
 
 # -- -V -----------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterable
 
-from lodom.core.alloc.strands import Shortage
+from lodom.core.alloc import strands
+from lodom.core.alloc.strands import Grant, Shortage
 from lodom.core.model.host import Machine
 from lodom.core.model.inventory import Inventory
 
@@ -40,3 +41,22 @@ def out_of_reach(machine: Machine, units: Iterable[int], pids: Iterable[int]) ->
 def cores_of(machine: Machine, units: Collection[int]) -> tuple[int, ...]:
     """The cores of *units*, ascending."""
     return tuple(sorted({u.core for u in machine.crypto if u.id in units}))
+
+
+def choose_for_migration(
+    inventory: Inventory, count: int, units: int, *, whole_cores: bool
+) -> tuple[Grant | Shortage, tuple[int, ...]]:
+    """Strands for a domain that arrives with *count* of them, and the free units within reach.
+
+    A domain that has units bound comes to cores that have free ones (R43).
+    """
+    machine, free = inventory.machine, free_units(inventory)
+    grant = strands.choose_for_migration(
+        machine,
+        strands.free_strands(inventory),
+        count,
+        whole_cores=whole_cores,
+        first=cores_of(machine, free) if units else (),
+    )
+    pids = grant.strands if isinstance(grant, Grant) else ()
+    return grant, tuple(u for u in reachable(machine, pids) if u in free)

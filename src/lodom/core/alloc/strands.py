@@ -78,9 +78,14 @@ def free_cores(machine: Machine, free: Collection[int]) -> tuple[int, ...]:
 
 
 def choose_for_migration(
-    machine: Machine, free: Collection[int], count: int, *, whole_cores: bool = True
+    machine: Machine,
+    free: Collection[int],
+    count: int,
+    *,
+    whole_cores: bool = True,
+    first: Collection[int] = (),
 ) -> Grant | Shortage:
-    """Strands for a domain that arrives with *count* of them.
+    """Strands for a domain that arrives with *count* of them, on the cores *first* if it can be.
 
     With *whole_cores* (rules 1.2) only wholly free cores serve, lowest ids first, and what the
     last one has beyond *count* is held.  Without (3.x) as for any bind.
@@ -88,8 +93,10 @@ def choose_for_migration(
     Source: rules R04 to R06.
     """
     if not whole_cores:
-        return choose(machine, free, count)
-    pids = [p for core in free_cores(machine, free) for p in machine.core_strands(core)]
+        own = [s.pid for s in machine.strands if s.core in first]
+        return choose(machine, free, count, own=own)
+    cores = sorted(free_cores(machine, free), key=lambda core: core not in first)
+    pids = [p for core in cores for p in machine.core_strands(core)]
     if count > len(pids):
         return Shortage(count, len(pids))
     strands = pids[:count]

@@ -48,9 +48,13 @@ def add(inventory: Inventory, order: CommandGiven) -> Step:
 
 @command("set-spconfig")
 def select(inventory: Inventory, order: CommandGiven) -> Step:
-    """Have the next boot restore a configuration."""
+    """Have the next boot restore a configuration; told are the domains that it does not know."""
     name = _known(inventory, _name(order))
-    return done(inventory.put("marks", "next", Mark(name)), order)
+    config = inventory.configs.get(name)
+    kept = {d.uuid for d in config.domains} if config else set()
+    lost = [d.name for d in inventory.sorted_domains() if not d.control and d.uuid not in kept]
+    say = f"Notice: the next boot removes LDom {', '.join(lost)}: not in {name}" if lost else ""
+    return done(inventory.put("marks", "next", Mark(name)), order, say=say)
 
 
 @command("remove-spconfig")

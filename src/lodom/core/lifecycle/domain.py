@@ -315,9 +315,11 @@ def _agent(inventory: Inventory, d: Domain, event: ev.AgentChanged) -> After:
 def _stopped(inventory: Inventory, d: Domain, _: Event) -> After:
     if d.restart:
         return launch(inventory, d)
+    # A boot is all that R06 and R07 wait for, and whatever comes next is one.
+    bound = replace(d.bound, held=(), cpu_dr_off=False)
     inventory = _put(
-        inventory, d, state=State.BOUND, runtime=None, agent=False, running_since=0,
-        storage_differs=False,
+        inventory, d, state=State.BOUND, bindings=bound, runtime=None, agent=False,
+        running_since=0, storage_differs=False,
     )  # fmt: skip
     timers = (do.CancelTimer(f"stop:{d.uuid}"), do.CancelTimer(f"halt:{d.uuid}"))
     settled = _settle(d, say=f"LDom {d.name} stopped")

@@ -205,6 +205,10 @@ def begin(
         name = busy[0][0] if busy else domain.name
         why = f"a migration of LDom {name} is in progress"
         return do.Fail(event.request, Busy(what="migrate-domain", why=why))
+    if inventory.reconf:
+        # Begun after this machine's facts went to the target, and barred from now on (R45, R46).
+        why = "a delayed reconfiguration has been begun meanwhile"
+        return do.Fail(event.request, Busy(what="migrate-domain", why=why))
     if not _settled(domain, judged):
         why = f"LDom {domain.name} is being changed; try again"
         return do.Fail(event.request, Busy(what="migrate-domain", why=why))
@@ -225,7 +229,7 @@ def begin(
         streams=event.streams,
         vcpus=bound.vcpus if bound else (),
         cpus=binding.cpu_map(inventory),
-        shrink=inventory.machine.rules == "1.2",
+        shrink=event.rules == "1.2",
         domain=event.domain,
         began=event.now,
         warnings=tuple(_warning(f) for f in event.findings if f.severity is Severity.WARNING),
@@ -284,9 +288,11 @@ def judged(
 
     *networks* serve a warning only: a reservation, which asks for blockers, goes without.
     """
+    mine = own_facts(inventory)
     facts = target_facts(
-        inventory, domain, own_facts(inventory), backends=backends, files=files, networks=networks
-    )
+        inventory, domain, mine, backends=backends, files=files, networks=networks,
+        whole_cores=domain.state == State.ACTIVE and release(source.machine, mine) == "1.2",
+    )  # fmt: skip
     return judge(Case(domain, source, facts, force))
 
 
@@ -330,7 +336,7 @@ def admit(
         inventory = inventory.drop("domains", old.uuid)
     if inventory.find(message.target_name):
         return f"LDom {message.target_name} already exists on {inventory.machine.name}"
-    whole = inventory.machine.rules == "1.2"
+    whole = release(event.source.machine, own_facts(inventory)) == "1.2"
     made = shell(inventory, facts, event.migration, whole_cores=whole)
     if isinstance(made, str):
         return made

@@ -40,16 +40,14 @@ def shell(
 def _bindings(
     inventory: Inventory, facts: DomainFacts, *, live: bool, whole_cores: bool
 ) -> Bindings | str:
-    machine = inventory.machine
-    grant = strands.choose_for_migration(
-        machine, strands.free_strands(inventory), len(facts.vcpus), whole_cores=whole_cores
+    grant, units = crypto.choose_for_migration(
+        inventory, len(facts.vcpus), facts.crypto, whole_cores=whole_cores
     )
     if isinstance(grant, strands.Shortage):
         return f"{grant.wanted} strands wanted, {grant.free} free"
     blocks = _blocks(inventory, facts, live=live)
     if isinstance(blocks, str):
         return blocks
-    units = crypto.choose(machine, crypto.free_units(inventory), grant.strands, facts.crypto)
     console = _console(inventory, facts.target_name)
     if isinstance(console, str):
         return console
@@ -57,7 +55,7 @@ def _bindings(
     return Bindings(
         vcpus=tuple(Vcpu(vid, pid) for vid, pid in zip(vids, grant.strands, strict=True)),
         blocks=blocks,
-        crypto=() if isinstance(units, strands.Shortage) else units,
+        crypto=units[: facts.crypto] if facts.crypto <= len(units) else (),
         console=console,
         held=grant.held,
         cpu_dr_off=live and whole_cores,

@@ -263,6 +263,7 @@ class TargetFacts:
     free: tuple[Region, ...] = ()
     used: tuple[UseFacts, ...] = ()
     crypto_free: int = 0
+    """Free crypto units of the cores in which the domain would get its strands."""
     disk_servers: tuple[str, ...] = ()
     volumes: tuple[VolumeFacts, ...] = ()
     switches: tuple[SwitchFacts, ...] = ()

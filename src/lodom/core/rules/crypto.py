@@ -56,7 +56,8 @@ def crypto_and_several_strands(case: Case) -> Iterator[Found]:
         crypto unit of its core.
 
     Remedy:
-        ldm set-mau 0 DOMAIN, or ldm set-vcpu 1 DOMAIN, then migrate.
+        ldm set-vcpu 1 DOMAIN, which a running guest with an agent can do if one unit is bound; or
+        stop the domain, ldm set-mau 0 DOMAIN, and start it.  Then migrate.
 
     Example:
         One crypto unit and two virtual CPUs: refused.  One and one: moved.
@@ -66,10 +67,13 @@ def crypto_and_several_strands(case: Case) -> Iterator[Found]:
     """
     domain = case.domain
     if domain.crypto and domain.strands > 1:
+        name = domain.name
+        stopped = f"ldm stop-domain {name}, ldm set-mau 0 {name}, ldm start-domain {name}"
+        shrinks = domain.crypto == 1 and domain.agent.answers and domain.agent.cpu_dr
         yield found(
-            f"LDom {domain.name} has {domain.crypto} cryptographic units bound and "
+            f"LDom {name} has {domain.crypto} cryptographic units bound and "
             f"{domain.strands} VCPUs; with units bound only one VCPU can be migrated",
-            remedy=f"ldm set-mau 0 {domain.name}",
+            remedy=f"ldm set-vcpu 1 {name}" if shrinks else stopped,
             crypto=domain.crypto,
             vcpus=domain.strands,
         )
@@ -77,17 +81,18 @@ def crypto_and_several_strands(case: Case) -> Iterator[Found]:
 
 @rule("L21", severity=Severity.WARNING, states=("active", "bound"))
 def crypto_not_to_be_had(case: Case) -> Iterator[Found]:
-    """The target has fewer free crypto units than the domain has bound.
+    """The target has fewer free crypto units for the domain than it has bound.
 
     Why:
-        Crypto units do not travel: the domain is given units of the target, if there are any.
+        Crypto units do not travel: the domain is given units of the target, if there are any on
+        the cores where it gets its strands.  Cores that have free ones are taken first.
 
     Remedy:
         Free units on the target (ldm set-mau), or go on: the constraint is kept and the guest
         computes without units.
 
     Example:
-        One unit bound, none free on the target: a warning.
+        One unit bound, the free one of the target lies in a core that is partly used: a warning.
 
     Sentence:
         Lodom's own: what the domain will lose is said before it moves.
@@ -95,8 +100,8 @@ def crypto_not_to_be_had(case: Case) -> Iterator[Found]:
     wanted, free = case.domain.crypto, case.target.crypto_free
     if free < wanted:
         yield found(
-            f"{case.target.machine.name} has {free} free cryptographic units, "
-            f"LDom {case.domain.name} has {wanted} bound",
+            f"{case.target.machine.name} has {free} free cryptographic units on the cores for "
+            f"LDom {case.domain.name}, which has {wanted} bound",
             wanted=wanted,
             free=free,
         )

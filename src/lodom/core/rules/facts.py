@@ -193,14 +193,18 @@ def target_facts(
     backends: Backends | None = None,
     files: Iterable[FileFacts] = (),
     networks: Networks | None = None,
+    whole_cores: bool = True,
 ) -> TargetFacts:
-    """This machine as the target of *domain*.
+    """This machine as the target of *domain*, which gets its strands on *whole_cores* or not.
 
     What an old, inactive configuration of the same domain holds here is no clash and left out.
     """
     known = inventory.domains.get(domain.uuid)
     record = inventory.ownership.get(domain.uuid, Ownership(domain.uuid, 0, ""))
     others = inventory.drop("domains", domain.uuid) if known else inventory
+    _, units = crypto.choose_for_migration(
+        inventory, len(domain.vcpus), domain.crypto, whole_cores=whole_cores
+    )
     return TargetFacts(
         machine=machine,
         epoch=record.epoch,
@@ -210,7 +214,7 @@ def target_facts(
         regions=regions.merge(inventory.machine.regions),
         free=regions.free_ranges(inventory),
         used=_used(inventory),
-        crypto_free=len(crypto.free_units(inventory)),
+        crypto_free=len(units),
         disk_servers=tuple(sorted(inventory.vds)),
         volumes=_volumes(others, backends or {}),
         switches=tuple(

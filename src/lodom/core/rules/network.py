@@ -151,7 +151,7 @@ def hybrid_not_fulfilled(case: Case) -> Iterator[Found]:
         mode=hybrid is a wish: the constraint is kept, the device works as a plain one.
 
     Remedy:
-        None is needed; ldm set-vnet mode= VNET DOMAIN takes the wish back.
+        None is needed; ldm set-vnet mode= VNET DOMAIN, while it is stopped, takes the wish back.
 
     Example:
         vnet0 with mode=hybrid: a note.

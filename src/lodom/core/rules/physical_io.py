@@ -39,8 +39,8 @@ def io_domain(case: Case) -> Iterator[Found]:
         inactive domain holds no bus: it may go.
 
     Remedy:
-        Take the bus (ldm remove-io BUS DOMAIN) or the service (ldm remove-vds, remove-vsw,
-        remove-vcc) from the domain; the control domain cannot be migrated.
+        Take the bus (ldm remove-io BUS DOMAIN, while it is stopped) or the service (ldm remove-vds,
+        remove-vsw, remove-vcc) from the domain; the control domain cannot be migrated.
 
     Example:
         A domain that has bus pci_0: refused.
@@ -52,11 +52,13 @@ def io_domain(case: Case) -> Iterator[Found]:
     if domain.control:
         yield found(f"LDom {domain.name} is the control domain", role="control")
         return
+    name = domain.name
+    stopped = f"ldm stop-domain {name}, " if case.kind == "active" else ""
     if case.kind != "inactive":
         for bus in domain.io:
             yield found(
                 f"LDom {domain.name} is an I/O domain: it has bus {bus}",
-                remedy=f"ldm remove-io {bus} {domain.name}",
+                remedy=f"{stopped}ldm remove-io {bus} {name}",
                 role="io",
                 bus=bus,
             )
