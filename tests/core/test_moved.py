@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from lodom.cli.render import render
+from lodom.core.commands.domains import new_mac
 from lodom.core.errors import MigrationRefused
+from lodom.core.events import CommandGiven
 from lodom.core.units import GIB
 from lodom.core.views import Live, view
 from lodom.grammar.parser import parse
@@ -140,6 +142,23 @@ def test_r43_what_the_remedy_says_can_be_done(world, a, b, units):
         world.run(seconds=5)
     _, there = moved(world, a)
     assert len(there.bound.vcpus) == (1 if units == 1 else 5)
+
+
+def test_r34_what_a_domain_took_along_is_given_to_no_other(world, a, b):
+    guest(world, a)
+    _, domain = moved(world, a)
+    gone = [domain.mac, *(v.mac for v in domain.constraints.vnets)]
+    assert len(gone) == 2
+    here = a.engine.inventory
+    order = CommandGiven("r1", "add-domain", {}, {"macs": [*gone, "00:14:4f:f8:00:01"]}, 0)
+    assert new_mac(here, order) == "00:14:4f:f8:00:01"
+    _, back = moved(world, b, "a")
+    assert [back.mac, *(v.mac for v in back.constraints.vnets)] == gone
+    a.ldm("stop-domain", ldoms=["ldg1"], force=True)
+    world.run(seconds=5)
+    a.ldm("unbind-domain", ldom="ldg1")
+    a.ldm("remove-domain", ldoms=["ldg1"])
+    assert new_mac(a.engine.inventory, order) == gone[0]
 
 
 def test_r02_the_report_says_how_many_streams(world, a, b):

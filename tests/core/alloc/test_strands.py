@@ -51,6 +51,8 @@ def test_migration_takes_whole_cores_and_holds_the_rest():
     assert choose_for_migration(MACHINE, free, 6) == Grant((4, 5, 6, 7, 8, 9), (10, 11))
     assert choose_for_migration(MACHINE, free, 4) == Grant((4, 5, 6, 7))
     assert choose_for_migration(MACHINE, free, 13) == Shortage(13, 12)
+    # What is asked before anything is known of the domain: whether this is the source itself.
+    assert choose_for_migration(MACHINE, free, 0) == Grant(())
 
 
 def test_later_releases_need_no_whole_cores():

@@ -268,12 +268,15 @@ def test_an_agent_that_was_slow_is_met_again(play: Play, booting: GuestSpec) -> 
     """It has its port open all the time, so no event tells that it answers again."""
 
     async def story(a: Side, _: Side) -> None:
-        await a.run(booting, agent=True)
+        pid = (await a.run(booting, agent=True)).pid
         await a.type("killall -STOP qemu-ga; echo it sl''eeps", "it sleeps")
         await a.driver.close()
-        a.driver = a.new_driver(agent_s=0.5)
+        a.driver = a.new_driver(answer_s=0.5, agent_s=0.5)
         await a.driver.find()
         assert not (await a.until(ev.AgentChanged)).answers
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(3.0)  # longer than any answer of it is waited for
+        os.kill(pid, signal.SIGCONT)
         await a.type("killall -CONT qemu-ga")
         assert (await a.until(ev.AgentChanged)).answers
 

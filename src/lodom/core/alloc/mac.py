@@ -6,6 +6,7 @@ Source: ldm-cli 3.6; rule R34.
 from collections.abc import Collection, Iterable
 from typing import Final
 
+from lodom.core.model.domain import Domain
 from lodom.core.model.inventory import Inventory
 
 AUTOMATIC: Final = range(0x00144FF80000, 0x00144FFC0000)
@@ -61,12 +62,20 @@ def in_use(inventory: Inventory) -> dict[str, str]:
     """Every MAC address of this machine, in normal form, and who has it."""
     owners = {form(parse(s.mac)): f"vsw {s.name}" for s in inventory.vsw.values() if s.mac}
     for domain in inventory.domains.values():
-        if domain.mac:
-            owners[form(parse(domain.mac))] = f"LDom {domain.name}"
-        for vnet in domain.constraints.vnets:
-            if vnet.mac:
-                owners[form(parse(vnet.mac))] = f"vnet {vnet.name} of LDom {domain.name}"
+        owners |= of(domain)
     return owners
+
+
+def of(domain: Domain) -> dict[str, str]:
+    """The MAC addresses of *domain*, in normal form, and what has each."""
+    own = {form(parse(domain.mac)): f"LDom {domain.name}"} if domain.mac else {}
+    nets = {v.mac: f"vnet {v.name} of LDom {domain.name}" for v in domain.constraints.vnets}
+    return own | {form(parse(address)): whose for address, whose in nets.items() if address}
+
+
+def taken_along(inventory: Inventory) -> set[str]:
+    """The addresses of domains that have left: they are theirs wherever they are (R34)."""
+    return {address for record in inventory.ownership.values() for address in record.macs}
 
 
 def hostid(mac: str) -> int:

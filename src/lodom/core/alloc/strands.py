@@ -100,8 +100,8 @@ def choose_for_migration(
     if count > len(pids):
         return Shortage(count, len(pids))
     strands = pids[:count]
-    last = machine.core_of(strands[-1])
-    held = [p for p in pids[count:] if machine.core_of(p) == last]
+    begun = {machine.core_of(p) for p in strands}
+    held = [p for p in pids[count:] if machine.core_of(p) in begun]
     return Grant(tuple(sorted(strands)), tuple(sorted(held)))
 
 

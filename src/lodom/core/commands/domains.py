@@ -20,7 +20,8 @@ def new_mac(inventory: Inventory, order: CommandGiven, taken: Sequence[str] = ()
     Raises:
         InvalidValue: every candidate is in use.
     """
-    found = mac.choose(order.fresh["macs"], {*mac.in_use(inventory), *taken})
+    used = {*mac.in_use(inventory), *mac.taken_along(inventory), *taken}
+    found = mac.choose(order.fresh["macs"], used)
     if found is None:
         raise InvalidValue(
             what="MAC address", value="automatic", why="none was free; set one with mac-addr="

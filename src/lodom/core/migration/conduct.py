@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from lodom.core import effects as do
 from lodom.core import events as ev
+from lodom.core.alloc import mac
 from lodom.core.commands.form import Step
 from lodom.core.errors import (
     Busy,
@@ -403,7 +404,11 @@ def book(inventory: Inventory, e: Effect) -> tuple[Inventory, Effects]:
         case steps.UnlockDomain(uuid, how):
             return _unlock(inventory, uuid, how)
         case steps.ForgetDomain(uuid):
-            inventory, scrubs = binding.take_back(inventory, inventory.domains[uuid])
+            gone = inventory.domains[uuid]
+            inventory, scrubs = binding.take_back(inventory, gone)
+            if record := inventory.ownership.get(uuid):  # none: it never was this machine's
+                kept = replace(record, macs=tuple(mac.of(gone)))
+                inventory = inventory.put("ownership", uuid, kept)
             return inventory.drop("domains", uuid), (do.CloseConsole(uuid), *scrubs)
         case steps.AdoptShell(uuid, how):
             return _adopt(inventory, uuid, how)

@@ -24,6 +24,8 @@ class Ownership:
     uuid: str
     epoch: int
     owner: str
+    macs: tuple[str, ...] = ()
+    """MAC addresses that it took along when it left this machine (R34)."""
 
 
 @dataclass(frozen=True)

@@ -233,11 +233,13 @@ class Guest:
     async def _look(self) -> None:
         while not await self.agent.ping(deadline=self.settings.agent_s):
             self._agent_changed(answers=False)
-            await self.process.wait_gone(_RETRY_S)
-            try:
-                await self.need_agent()
-            except (AgentSilent, qmp.Refused, qmp.NoAnswer):
-                return  # that a program opens the port is an event, and so is a new session
+            if await self.process.wait_gone(_RETRY_S):
+                return
+            with suppress(qmp.NoAnswer):
+                try:
+                    await self.need_agent()
+                except (AgentSilent, qmp.Refused):
+                    return  # that a program opens the port is an event
         self._agent_changed(answers=True)
 
     def _agent_changed(self, *, answers: bool) -> None:
