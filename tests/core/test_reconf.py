@@ -318,6 +318,14 @@ def test_a_choice_names_the_domains_that_the_boot_removes(a):
     }
 
 
+def test_saving_the_configuration_takes_a_choice_back(a):
+    guest(a)
+    a.ldm("set-spconfig", name="factory-default")
+    a.ldm("add-spconfig", name="now")
+    assert listed(a.engine.inventory) == [("factory-default", False, False), ("now", True, False)]
+    assert rebooted(a).domains == a.engine.inventory.domains
+
+
 def test_factory_default_gives_all_to_primary(a):
     guest(a)
     a.ldm("set-spconfig", name="factory-default")

@@ -167,3 +167,17 @@ def the_address_is_in_use(p: Pair) -> Iterator[None]:
 def all_units_are_taken(p: Pair) -> Iterator[None]:
     with bound(p.a, "ldg2", mau=1), bound(p.b, "taker", vcpus=11, mau=3):
         yield
+
+
+@row(
+    "L23",
+    f"The next boot of {B} restores the configuration factory-default, without LDom ldg1",
+    severity="warning",
+)
+def a_configuration_is_selected_there(p: Pair) -> Iterator[None]:
+    p.b.ldm("set-spconfig", "factory-default")
+    try:
+        yield
+    finally:
+        p.b.ldm("add-spconfig", "as-it-is")
+        p.b.ldm("remove-spconfig", "as-it-is")

@@ -26,6 +26,7 @@ from lodom.core.model.domain import (
 )
 from lodom.core.model.host import CryptoUnit, Machine, Region, Strand
 from lodom.core.model.inventory import Freed, Inventory, Ownership
+from lodom.core.model.saved import Configuration, Mark
 from lodom.core.rules.case import (
     AgentFacts,
     Case,
@@ -239,3 +240,19 @@ def test_facts_travel_as_json(made):
         (made.target, TargetFacts),
     ):
         assert msgspec.json.decode(msgspec.json.encode(facts), type=kind) == facts
+
+
+def test_a_selected_configuration_is_a_fact_for_who_is_not_in_it():
+    b = machine("beta")
+    stranger = Domain("u-2", "ldg2", "00:14:4f:f8:00:02")
+    here = Inventory(b).put("domains", "u-2", stranger)
+    here = here.put("configs", "early", Configuration("early", (stranger,)))
+    for selected, uuid, said in (
+        ("", "u-1", ""),
+        ("early", "u-2", ""),
+        ("early", "u-1", "early"),
+        ("factory-default", "u-2", "factory-default"),
+    ):
+        chosen = here.put("marks", "next", Mark(selected)) if selected else here
+        facts = replace(CLEAN.domain, uuid=uuid)
+        assert target_facts(chosen, facts, machine_facts(b)).boots_without == said

@@ -89,3 +89,14 @@ def test_l07_migrations_do_not_cross():
     assert brief(source_machine(migrations=(leaving,))) == [
         ("L07", "blocker", "A migration of LDom ldg2 to gamma is in progress on alpha")
     ]
+
+
+def test_l23_the_next_boot_restores_a_configuration_without_it():
+    assert brief(target(boots_without="factory-default")) == [
+        (
+            "L23",
+            "warning",
+            "The next boot of beta restores the configuration factory-default, without "
+            "LDom ldg-src",
+        )
+    ]

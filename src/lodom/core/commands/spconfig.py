@@ -1,7 +1,7 @@
 """Saved configurations: ``add-``, ``set-``, ``remove-spconfig``.
 
-A boot restores the configuration that ``set-spconfig`` selected, once; without such a choice a
-machine comes up as it was.  Source: ldm-cli digest 3.12.
+A boot restores the configuration that ``set-spconfig`` selected, once; without such a choice, or
+when one was saved since, a machine comes up as it was.  Source: ldm-cli digest 3.12.
 """
 
 from lodom.core.commands.form import Step, command, done
@@ -35,12 +35,15 @@ def _known(inventory: Inventory, name: str) -> str:
 
 @command("add-spconfig")
 def add(inventory: Inventory, order: CommandGiven) -> Step:
-    """Save the configuration as it stands; what waits for the next boot is in it."""
+    """Save the configuration as it stands; what waits for the next boot is in it.
+
+    The next boot uses it: an earlier choice of another one is taken back.
+    """
     name = _name(order)
     if name == FACTORY or name in inventory.configs:
         raise AlreadyExists(what=_WHAT, name=name)
     waits = bool(inventory.reconf)
-    inventory = inventory.put("configs", name, snapshot(inventory, name))
+    inventory = inventory.put("configs", name, snapshot(inventory, name)).drop("marks", "next")
     if not waits:
         inventory = inventory.put("marks", "current", Mark(name))
     return done(inventory, order)

@@ -275,6 +275,8 @@ class TargetFacts:
     """MAC in normal form to who has it."""
     names: tuple[str, ...] = ()
     files: tuple[FileFacts, ...] = ()
+    boots_without: str = ""
+    """The configuration that the next boot restores, if this domain is not in it."""
 
 
 _KINDS: Mapping[str, str] = {

@@ -227,7 +227,16 @@ def target_facts(
         macs=mac.in_use(others),
         names=tuple(sorted(d.name for d in others.domains.values())),
         files=tuple(files),
+        boots_without=_boots_without(inventory, domain.uuid),
     )
+
+
+def _boots_without(inventory: Inventory, uuid: str) -> str:
+    selected = inventory.marks.get("next")
+    if selected is None:
+        return ""
+    config = inventory.configs.get(selected.value)
+    return "" if config and any(d.uuid == uuid for d in config.domains) else selected.value
 
 
 def _cores(inventory: Inventory) -> tuple[CoreFacts, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from lodom.core.rules.case import Case
-from lodom.core.rules.form import Found, found, rule
+from lodom.core.rules.form import Found, Severity, found, rule
 
 _SETTLED = ("inactive", "bound", "active")
 
@@ -230,3 +230,31 @@ def migration_under_way(case: Case) -> Iterator[Found]:
                 domain=other.domain,
                 role=other.role,
             )
+
+
+@rule("L23", severity=Severity.WARNING)
+def next_boot_removes(case: Case) -> Iterator[Found]:
+    """The next boot of the target restores a configuration that does not know the domain.
+
+    Why:
+        set-spconfig has selected it there; the boot sets the domains as they were when it was
+        saved, and one that arrived since is gone.
+
+    Remedy:
+        On the target, once the domain is there: ldm add-spconfig NAME.  It saves the configuration
+        with the domain, and the next boot uses it.
+
+    Example:
+        ldm set-spconfig factory-default was given on the target: a warning.
+
+    Sentence:
+        Lodom's own: what the domain will lose is said before it moves.
+    """
+    name, target = case.target.boots_without, case.target.machine.name
+    if name:
+        yield found(
+            f"The next boot of {target} restores the configuration {name}, without "
+            f"LDom {case.domain.name}",
+            remedy=f"on {target}, after the migration: ldm add-spconfig NAME",
+            config=name,
+        )
