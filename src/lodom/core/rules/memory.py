@@ -72,7 +72,8 @@ def block_has_no_range(case: Case) -> Iterator[Found]:
     Why:
         A block keeps its size and its real address when it moves and is never split.  All
         assignments of blocks to ranges were tried: the block named is the first, in the order of
-        real addresses, for which nothing is left.
+        real addresses, for which nothing is left.  Where the search for the first one reached its
+        bound, an earlier block may be it too; the drawing and --json (sure) then say so.
 
     Remedy:
         Make one large range out of several: unbind or move a domain that lies between free ranges
@@ -99,6 +100,7 @@ def block_has_no_range(case: Case) -> Iterator[Found]:
         block=answer.block,
         ra=block.ra,
         size=block.size,
+        sure=answer.sure,
         largest=answer.largest,
         free=answer.free,
         room_makers=list(makers),
