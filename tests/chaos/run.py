@@ -3,6 +3,7 @@
     run.py --n 10                     ten random cases; the seeds are printed
     run.py --n 10 --seed 1            seeds 1 to 10, the same cases each time
     run.py --matrix short|long        the fixed ones
+    run.py --matrix long --part 2/6   every sixth of them, from the second on
     run.py --case FAULT@MOMENT …      these ones
 
 One line a case; the logs of a failed one are kept in build/chaos.  Needs root, and the lab of this
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=0, help="how many random cases")
     parser.add_argument("--seed", type=int, help="seed of the first random case")
     parser.add_argument("--matrix", choices=("short", "long"))
+    parser.add_argument("--part", type=_part, default=slice(None), metavar="K/N")
     parser.add_argument("--case", action="append", default=[], help="FAULT@MOMENT")
     parser.add_argument("--list", action="store_true", help="print the cases, run none")
     asked = parser.parse_args()
@@ -53,7 +55,14 @@ def main() -> int:
 def _cases(asked: argparse.Namespace) -> list[Case]:
     named = [_named(words) for words in asked.case]
     matrix = {"short": SHORT, "long": long_matrix()}.get(asked.matrix, ())
-    return [*named, *matrix, *(chosen(asked.seed + i) for i in range(asked.n))]
+    return [*named, *matrix[asked.part], *(chosen(asked.seed + i) for i in range(asked.n))]
+
+
+def _part(words: str) -> slice:
+    first, step = (int(n) for n in words.split("/"))
+    if not 1 <= first <= step:
+        raise ValueError(words)
+    return slice(first - 1, None, step)
 
 
 def _named(words: str) -> Case:
