@@ -102,6 +102,13 @@ def frames_are_smaller_there(p: Pair) -> Iterator[None]:
         yield
 
 
+@row("L19", f"vnet0 has MTU 1500, switch switch-y on {B} 1400", ldom="ldg2", severity="warning")
+def its_bridge_has_been_given_less(p: Pair) -> Iterator[None]:
+    with switched(p):
+        p.b.in_namespace("ip", "link", "set", bridge_name(B, "switch-y"), "mtu", "1400")
+        yield
+
+
 @contextmanager
 def switched(p: Pair, *option: str) -> Iterator[None]:
     """``ldg2`` on a switch of both machines, which has *option* only on the first."""

@@ -93,6 +93,7 @@ def of_bridge(seen: Seen, bridge: Link) -> NetworkFacts:
         heard=tuple(sorted({e.mac for e in seen.heard if e.index == bridge.index})[:HEARD]),
         tags=tuple(sorted({port.vlan for port in ports if port.kind == "vlan"})),
         lans=tuple(lan for lan in lans if lan.addresses or lan.neighbours),
+        mtu=bridge.mtu,
     )
 
 

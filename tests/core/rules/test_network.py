@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from lodom.core.rules.case import SwitchFacts
+from lodom.core.rules.case import NetworkFacts, SwitchFacts
 from rules import clean
 from rules.clean import brief, ids, nic, target
 
@@ -65,6 +65,13 @@ def test_l19_mtu():
     assert brief(nic(mtu=9000)) == [
         ("L19", "warning", "vnet0 has MTU 9000, switch primary-vsw0 on beta 1500")
     ]
+
+
+def test_l19_mtu_of_the_bridge_as_it_is():
+    assert brief(clean.target(networks={"primary-vsw0": NetworkFacts(mtu=1400)})) == [
+        ("L19", "warning", "vnet0 has MTU 1500, switch primary-vsw0 on beta 1400")
+    ]
+    assert ids(clean.target(networks={"primary-vsw0": NetworkFacts(mtu=9000)})) == []
 
 
 def test_a_domain_without_networks_is_fine():

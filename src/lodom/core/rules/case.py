@@ -84,6 +84,8 @@ class NetworkFacts:
     tags: tuple[int, ...] = ()
     """VLANs that its uplinks are in on the wire."""
     lans: tuple[LanFacts, ...] = ()
+    mtu: int = 0
+    """Of the bridge as it is now; 0: not known."""
 
 
 @dataclass(frozen=True)

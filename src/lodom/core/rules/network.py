@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from lodom.core.alloc import mac
 from lodom.core.rules import lan
-from lodom.core.rules.case import Case, NicFacts, SwitchFacts
+from lodom.core.rules.case import Case, NetworkFacts, NicFacts, SwitchFacts
 from lodom.core.rules.form import Found, Severity, found, rule
 
 HOLDING = ("active", "bound")
@@ -199,13 +199,14 @@ def vlans_unsupported(case: Case) -> Iterator[Found]:
 
 @rule("L19", severity=Severity.WARNING, states=HOLDING)
 def mtu_too_small(case: Case) -> Iterator[Found]:
-    """The target's switch has a smaller MTU than the network device.
+    """The target's switch has a smaller MTU than the network device, by its record or in fact.
 
     Why:
         The guest keeps its MTU and sends frames that the switch drops.
 
     Remedy:
-        On the target: ldm set-vsw mtu=SIZE SWITCH.
+        On the target: ldm set-vsw mtu=SIZE SWITCH.  If its bridge has been given a smaller MTU
+        from outside: ip link set BRIDGE mtu SIZE.
 
     Example:
         vnet0 with 9000, the target's switch with 1500: a warning.
@@ -214,14 +215,19 @@ def mtu_too_small(case: Case) -> Iterator[Found]:
         Lodom's own: networking problems after the move are said before it.
     """
     for nic, switch in _attached(case):
-        if nic.mtu > switch.mtu:
+        target = case.target.machine.name
+        seen = case.target.networks.get(switch.name, NetworkFacts())
+        mtu = min(switch.mtu, seen.mtu or switch.mtu)
+        if nic.mtu > mtu:
+            order = f"ldm set-vsw mtu={nic.mtu} {switch.name}"
+            if nic.mtu <= switch.mtu:
+                order = f"give the bridge of {switch.name} its {switch.mtu} back (ip link set)"
             yield found(
-                f"{nic.name} has MTU {nic.mtu}, switch {switch.name} on "
-                f"{case.target.machine.name} {switch.mtu}",
-                remedy=f"On {case.target.machine.name}: ldm set-vsw mtu={nic.mtu} {switch.name}",
+                f"{nic.name} has MTU {nic.mtu}, switch {switch.name} on {target} {mtu}",
+                remedy=f"On {target}: {order}",
                 vnet=nic.name,
                 mtu=nic.mtu,
-                switch_mtu=switch.mtu,
+                switch_mtu=mtu,
             )
 
 
