@@ -33,9 +33,10 @@ rules:           ## every rule, where it lives, which tests keep it; then break 
 	$(PYTHON) -m tests.rules_live
 bench:           ## benchmarks into build/bench.json; LIVE=1 moves guests too (root, QEMU)
 	$(PYTHON) bench/run.py $(if $(LIVE),--live)
-test-long: verify ## the long tests
+long:            ## long tests: installations, ordinary guests, a database under load, ten hops
 	.venv/bin/pytest -m long -v tests
+test-long: verify long ## these and the whole matrix of faults (three hours)
 	$(PYTHON) tests/chaos/run.py --matrix long
 docs:            ## the generated reference
 	$(PYTHON) tools/gen_reference.py docs/reference
-.PHONY: help check pure live verify verify-quick sim chaos chaos-short sabotage rules bench test-long docs
+.PHONY: help check pure live verify verify-quick sim chaos chaos-short sabotage rules bench long test-long docs

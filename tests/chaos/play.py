@@ -16,7 +16,7 @@ from wire import judge
 from lodom.lab.lab import LabFault
 
 MOMENT_S, COMMAND_S, SETTLE_S = 60.0, 150.0, 120.0
-_LATE_REFUSAL = re.compile(r"R4[5-9]|progress|migrat", re.IGNORECASE)
+_LATE_REFUSAL = re.compile(r"R4[5-9]|progress|migrat|was not found", re.IGNORECASE)
 
 
 class Failed(Exception):
@@ -165,8 +165,9 @@ def _stale(arena: Arena, case: Case, outcome: Outcome) -> None:
     if not said.code:
         raise Failed("a stale source was believed")
     # What the old journal still lists is not started, and is the administrator's to remove.
-    for verb in ("unbind-domain", "remove-domain"):
-        source.ldm(verb, GUEST)
+    if not source.tried("start-domain", GUEST).code:
+        raise Failed("a domain that another machine owns was started")
+    source.ldm("remove-domain", GUEST)
     if why := wait_settled(arena, SETTLE_S):
         raise Failed(why)
 

@@ -12,7 +12,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
 
 import shim
 from arena import fill
+from tail import Tail
 from wire import Beat, judge
+
+from lodom.host.logs import turn_over
 
 LIFE = [Beat(t / 100, 0, "b1", t) for t in range(1, 10)]
 
@@ -103,3 +106,17 @@ def test_power_loss_drops_what_was_not_synced(
         assert left == {"old": "of before", "new": "synced"}
     else:
         assert left == {"old": "synced", "never": ""}
+
+
+def test_a_log_that_is_put_aside_is_read_on(tmp_path: Path) -> None:
+    """Found on real processes: a moment was waited for in vain."""
+    log = tmp_path / "ldmd.log"
+    log.write_text("before\n")
+    tail = Tail(log)
+    with log.open("a") as out:
+        out.write("one\n")
+    turn_over(log, most=1)
+    with log.open("a") as out:
+        out.write("two\n")
+    assert tail.wait("one", within=0)
+    assert tail.text() == "one\ntwo\n"

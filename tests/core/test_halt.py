@@ -123,7 +123,7 @@ def test_the_next_boot_starts_them_again_under_the_rules_of_the_hand_over(a):
     batch = engine.recover({}, {two: Ownership(two, 9, "another")})
     launched = [e.spec.name for e in batch.effects if isinstance(e, do.LaunchGuest)]
     assert launched == ["ldg1"]
-    assert state_of(engine, two) == (State.BOUND, False)
+    assert state_of(engine, two) == (State.INACTIVE, False)
 
 
 def test_a_host_that_died_while_they_stopped(a):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from facts_means import A, B, restarted
-from machines import Domain, Machine, World
+from machines import Domain, Machine, World, eventually
 
 from lodom.client.http import call
 from lodom.core.errors import Kind
@@ -69,6 +69,7 @@ def test_l03_l05_a_machine_with_the_journal_of_yesterday(
 ) -> None:
     """A domain has moved away; its old source, and then its old target, forgets that it has."""
     a, b = world.a, world.b
+    free = a.free_memory()
     domains("ldg1")
     a.ldm("bind-domain", "ldg1")
     here = saved(a, tmp_path / "here")
@@ -82,12 +83,20 @@ def test_l03_l05_a_machine_with_the_journal_of_yesterday(
         line = f"{B} knows LDom ldg1 at epoch 2, {A} at epoch 1: this source is stale"
         refused(a, b, line)
         restarted(a)
+        eventually(lambda: a.free_memory() == free, "what it held is free")
         refused(a, b, f"{A} is not the owner of LDom ldg1 (epoch 2)")
     b.ldm("bind-domain", "ldg1")
     b.ldm(*b.migrate_words("ldg1", a))
     (shown,) = call("list-domain", {"ldoms": ["ldg1"]}, path=str(a.placed.socket))["domains"]
+    world.lab.cut(b.placed)
     with restored(b, there, tmp_path / "b"):
+        world.lab.mend(b.placed)
         refused(a, b, f"{B} has LDom ldg1 itself (UUID {shown['uuid']}), bound")
+        restarted(b)
+        notice = "another machine owns it: it cannot be started here"
+        assert notice in b.ldm("list", "-l", "ldg1")
+        assert b.row("ldg1")["state"] == "inactive"
+        assert a.tried(*a.migrate_words("ldg1", b, "-n")).code == 0
     assert a.tried(*a.migrate_words("ldg1", b, "-n")).code == 0
 
 

@@ -103,6 +103,7 @@ def domain(d: Domain, inventory: Inventory, live: Live) -> Document:
         "masters": list(d.constraints.masters),
         "storage_differs": d.storage_differs,
         "cpu_dr_off": bool(bindings and bindings.cpu_dr_off),
+        "elsewhere": _elsewhere(d, inventory),
         "vcpu": [
             {
                 "vid": v.vid,
@@ -125,6 +126,14 @@ def domain(d: Domain, inventory: Inventory, live: Live) -> Document:
         "vcons": _vcons(d, inventory),
         "operation": _operation(d, live),
     }
+
+
+def _elsewhere(d: Domain, inventory: Inventory) -> bool:
+    """Another machine owns it, and no migration is to bring it here."""
+    record = inventory.ownership.get(d.uuid)
+    if record is None or d.migration:
+        return False
+    return record.owner != inventory.machine.instance
 
 
 def _runs(d: Domain) -> bool:

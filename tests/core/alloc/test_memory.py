@@ -42,7 +42,7 @@ def fits(sizes, free):
     st.lists(st.integers(1, 8), min_size=1, max_size=6),
     st.lists(st.integers(1, 12), min_size=1, max_size=4),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_place_is_exact_and_names_the_first_block_too_many(sizes, rooms):
     free = holes(rooms)
     answer = place(sizes, free, page=1)

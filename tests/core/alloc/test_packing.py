@@ -31,7 +31,7 @@ def check(items, holes, answer):
 
 
 @given(st.lists(small, max_size=6), st.lists(small, min_size=1, max_size=4))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_agrees_with_brute_force(items, holes):
     answer = pack(items, holes)
     assert answer != UNDECIDED
@@ -45,7 +45,7 @@ def test_agrees_with_brute_force(items, holes):
     st.integers(2, 4),
     st.data(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_each_search_alone_agrees_with_brute_force(items, count, data):
     """Tight cases, without the quick guesses: equal items and equal holes among them."""
     cuts = sorted(data.draw(st.lists(st.integers(0, sum(items)), min_size=count, max_size=count)))
@@ -66,7 +66,7 @@ def test_each_search_alone_agrees_with_brute_force(items, count, data):
 
 
 @given(st.lists(st.integers(1, 6), min_size=3, max_size=7), st.integers(2, 3), st.integers(0, 1))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_equal_holes_are_one_choice(items, count, more):
     """Holes that are all equal, or all but one, with next to nothing to spare."""
     holes = [-(-sum(items) // count)] * count

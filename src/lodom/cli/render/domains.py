@@ -199,6 +199,8 @@ def _notice(d: Document) -> list[str]:
         "stop it, correct the volumes, start it (ldm explain R29)",
         "cpu_dr_off": "CPU dynamic reconfiguration is disabled until it is rebooted "
         "(ldm explain R07)",
+        "elsewhere": "another machine owns it: it cannot be started here; what is left of it here "
+        "goes by ldm remove-domain",
     }
     lines = [INDENT + text for key, text in told.items() if d[key]]
     return ["NOTICE", *lines] if lines else []

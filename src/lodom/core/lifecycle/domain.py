@@ -387,8 +387,8 @@ def strangers(inventory: Inventory, found: Mapping[str, ev.GuestFound]) -> list[
 def disowned(inventory: Inventory, heard: Mapping[str, Ownership]) -> Inventory:
     """The inventory after other machines told their ownership records: a higher epoch wins.
 
-    A domain that turns out to be another machine's (a journal restored from a backup) is not
-    started: it stays bound, and ``start-domain`` refuses, until it is unbound and removed.
+    A domain that turns out to be another machine's (a journal restored from a backup) holds nothing
+    here any more: it is inactive, and ``start-domain`` refuses, until it is removed.
     """
     for uuid, record in heard.items():
         mine = inventory.ownership.get(uuid)
@@ -396,8 +396,9 @@ def disowned(inventory: Inventory, heard: Mapping[str, Ownership]) -> Inventory:
             continue
         inventory = inventory.put("ownership", uuid, record)
         d = inventory.domains.get(uuid)
-        if d and not d.migration and d.state in (State.ACTIVE, State.STARTING):
-            inventory = _put(inventory, d, state=State.BOUND, runtime=None, agent=False)
+        if d and not d.migration and d.bindings:
+            inventory, _ = binding.take_back(inventory, d)  # the start scrubs what is dirty
+            inventory = _put(inventory, inventory.domains[uuid], state=State.INACTIVE)
     return inventory
 
 

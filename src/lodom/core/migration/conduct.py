@@ -430,7 +430,7 @@ def _left(inventory: Inventory, uuid: str) -> Inventory:
 def overtaken(inventory: Inventory, heard: Mapping[str, Ownership]) -> Inventory:
     """What came here and was taken back by ``recover-domain`` while this machine was lost.
 
-    The hand-over is over for this side; the domain is left to ``disowned``.
+    The hand-over is over for this side, and the domain gone, unless it is on its way to elsewhere.
     """
     for row in inventory.incoming.values():
         record = heard.get(row.uuid)
@@ -438,9 +438,11 @@ def overtaken(inventory: Inventory, heard: Mapping[str, Ownership]) -> Inventory
             if record.epoch <= inventory.ownership[row.uuid].epoch:
                 continue
             inventory = inventory.drop("incoming", row.id)
+            inventory = inventory.put("ownership", row.uuid, record)
             d = inventory.domains.get(row.uuid)
-            if d and d.migration == row.id:
-                inventory = _change(inventory, d.uuid, migration="", state=State.ACTIVE)
+            if d and d.migration in ("", row.id):
+                # The start of ldmd scrubs what is dirty, and no console is open yet.
+                inventory, _ = book(inventory, steps.ForgetDomain(row.uuid))
     return inventory
 
 
