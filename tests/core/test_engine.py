@@ -488,6 +488,27 @@ def test_power_lost_when_just_owned_starts_the_domain_anew_at_its_owner(world, a
     assert b.engine.inventory.named("ldg1").state is State.ACTIVE
 
 
+@pytest.mark.parametrize("end", ["shutdown", "panicked"])
+def test_a_guest_that_ended_itself_before_its_target_knew_that_it_ran(world, a, b, end):
+    """ldmd was killed behind ``cont``: no ``cont`` succeeds again, and both sides waited for it."""
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(until=lambda: any(r.phase == "owned" for r in b.inventory.incoming.values()))
+    b.crash()
+    b.hypervisor.guests[d.uuid].status = end
+    b.restart()
+    world.run(seconds=120)
+    assert not a.inventory.outgoing
+    assert not b.inventory.incoming
+    assert a.hypervisor.guests == {}
+    if end == "shutdown":
+        assert b.hypervisor.guests == {}
+        assert b.inventory.named("ldg1").state is State.BOUND
+    else:
+        assert b.hypervisor.running() == [d.uuid]
+        assert b.inventory.named("ldg1").state is State.ACTIVE
+
+
 def test_the_target_knows_how_far_the_copy_is(world, a, b):
     """The source tells it with its signs of life; only there the numbers are known."""
     d = guest(a)

@@ -15,7 +15,7 @@ from lodom.core.errors import (
     MigrationInDoubt,
     MigrationRefused,
 )
-from lodom.core.fsm import Effect, Effects
+from lodom.core.fsm import Effect, Effects, Event
 from lodom.core.lifecycle import binding, reconf
 from lodom.core.lifecycle import domain as life
 from lodom.core.lifecycle.spec import guest_spec
@@ -448,18 +448,21 @@ def _change(inventory: Inventory, uuid: str, **changed: object) -> Inventory:
     return inventory.with_domain(replace(inventory.domains[uuid], **changed))  # type: ignore[arg-type]
 
 
+_ENDS: Mapping[str, Callable[[str], Event]] = {
+    "gone": ev.GuestGone,
+    "off": ev.GuestPoweredOff,
+    "panicked": ev.GuestPanicked,
+}
+"""What becomes of a domain that is an ordinary one again, where it does not just run."""
+
+
 def _unlock(inventory: Inventory, uuid: str, how: str) -> tuple[Inventory, Effects]:
     d = inventory.domains[uuid]
     state = State.ACTIVE if d.state is State.SUSPENDED else d.state
     d = replace(d, migration="", state=state)
     inventory = inventory.with_domain(d)
-    news = {
-        "gone": ev.GuestGone(uuid),
-        "off": ev.GuestPoweredOff(uuid),
-        "panicked": ev.GuestPanicked(uuid),
-    }
-    if how in news:
-        return life.happen(inventory, d, news[how])
+    if how in _ENDS:
+        return life.happen(inventory, d, _ENDS[how](uuid))
     return inventory, life.reboot_action(d)
 
 
@@ -472,4 +475,7 @@ def _adopt(inventory: Inventory, uuid: str, how: str) -> tuple[Inventory, Effect
     if how == "gone":
         return life.launch(inventory, d)
     d = replace(d, state=State.ACTIVE, running_since=row.since or row.began)
-    return inventory.with_domain(d), life.reboot_action(d)
+    inventory = inventory.with_domain(d)
+    if how in _ENDS:
+        return life.happen(inventory, d, _ENDS[how](uuid))
+    return inventory, life.reboot_action(d)

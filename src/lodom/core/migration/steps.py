@@ -79,7 +79,8 @@ class HoldShell(Effect):
 class AdoptShell(Effect):
     """The shell is an ordinary domain of the target.
 
-    ``how``: ``running``, ``gone`` (start it anew from disk) or ``cold``.
+    ``how``: ``running``, ``gone`` (start it anew from disk), ``off`` or ``panicked`` (its guest
+    ended itself meanwhile), or ``cold``.
     """
 
     uuid: str
