@@ -449,6 +449,32 @@ def test_a_process_that_the_journal_did_not_start_is_a_stranger(world, a):
     assert "does not know" in strangers(a.inventory.drop("domains", d.uuid), found)[0]
 
 
+def test_a_process_of_a_domain_that_the_journal_knows_as_bound_is_a_stranger(world, a):
+    """A journal of before its start: ldmd ended the running guest without a word."""
+    d = guest(a, start=False)
+    yesterday = a.inventory
+    a.ldm("start-domain", ldoms=["ldg1"])
+    world.run(seconds=10)
+    found = a.hypervisor.found()
+    assert "LDom ldg1; it knows it as bound" in strangers(yesterday, found)[0]
+    assert strangers(yesterday, {d.uuid: replace(found[d.uuid], status="paused")}) == []
+
+
+@pytest.mark.parametrize("phase", ["reserved", "waiting", "loaded"])
+def test_a_process_that_runs_what_was_not_handed_over_is_a_stranger(world, a, b, phase):
+    """A journal of before the hand-over: at the end of its lease ldmd ended the only copy."""
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(until=lambda: any(r.phase == phase for r in b.inventory.incoming.values()))
+    before = b.inventory
+    world.run(seconds=30)
+    found = b.hypervisor.found()
+    assert found[d.uuid].status == "running"
+    assert "LDom ldg1" in strangers(before, found)[0]
+    silent = {d.uuid: replace(found[d.uuid], copy="none")}
+    assert strangers(before, silent) == []
+
+
 @pytest.mark.parametrize("phase", ["owned", "running"])
 def test_a_lost_target_that_comes_back_after_recover_domain_ends_its_side(world, a, b, phase):
     """Found on real processes: its row and the source's stayed for ever."""
