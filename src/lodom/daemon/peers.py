@@ -119,8 +119,8 @@ class Peers:
     async def epochs(self, uuids: list[str], peers: list[str]) -> dict[str, Ownership]:
         """The highest ownership records that *peers* know of these domains.
 
-        Asked before the first start after a boot; a peer that cannot be reached, or does not know
-        this machine's key, says nothing (a stated limit of the hand-over's argument).
+        Asked before the first start after a boot; a peer that cannot be reached says nothing (a
+        stated limit of the hand-over's argument).
         """
         answers = await asyncio.gather(*(self._epochs_of(uuids, peer) for peer in peers))
         highest: dict[str, Ownership] = {}
