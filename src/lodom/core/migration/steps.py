@@ -108,6 +108,11 @@ class RecoverAsked(Event):
 
 
 @dataclass(frozen=True)
+class DropAsked(Event):
+    """An administrator gives the copy here up: another machine is known to have the domain."""
+
+
+@dataclass(frozen=True)
 class LeaseExpired(Event):
     """No sign of life from the source for the length of the lease."""
 
