@@ -379,6 +379,9 @@ class QemuDriver:
                 guest.copy = guest.begin(copying.follow(guest, migration))
         except (qmp.NoAnswer, qmp.Refused) as e:
             _log.warning("a guest does not answer", uuid=guest.uuid, reason=str(e))
+            if guest.copy is None and guest.home not in ("", do.HOME):
+                # It may be about to take its copy, and tell so when it answers again.
+                guest.copy = guest.begin(copying.await_incoming(guest, guest.home))
         guest.look_for_agent()
         process = guest.process
         return ev.GuestFound(
