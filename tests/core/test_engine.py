@@ -18,6 +18,7 @@ from lodom.core.errors import (
     WrongState,
 )
 from lodom.core.lifecycle.domain import strangers
+from lodom.core.migration import conduct
 from lodom.core.model.domain import State
 from lodom.core.units import GIB, MIB
 from lodom.core.views import Live, view
@@ -280,6 +281,68 @@ def test_a_domain_handed_to_a_lost_machine_is_taken_back_on_consent(world, a, b)
     assert a.engine.inventory.ownership[d.uuid].epoch == 3
 
 
+def test_a_lost_target_that_sent_the_domain_on_leaves_nothing_to_take_back():
+    """Found so: with its target lost for ever, as it asked, the source started a second copy."""
+    world = World(seed=1, machines=tuple(machine(name) for name in "abc"))
+    a, b, c = (configured(world, name) for name in "abc")
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(until=lambda: any(r.phase == "owned" for r in b.inventory.incoming.values()))
+    world.cut.add(frozenset(("a", "b")))
+    world.run(seconds=10)
+    b.ldm("migrate-domain", ldom="ldg1", host="c")
+    world.run(seconds=60)
+    b.crash()
+    b.hypervisor.guests.clear()
+    told = a.ldm("recover-domain", ldom="ldg1")
+    assert "c says that epoch 3 belongs to instance instance-c" in "\n".join(told["lines"])
+    assert "give the copy of LDom ldg1 here up" in told["action"]
+    said = a.ldm("recover-domain", ldom="ldg1", yes=True)["say"]
+    assert said == "The copy of LDom ldg1 here is given up"
+    world.run(seconds=60)
+    assert a.inventory.find("ldg1") is None
+    assert (a.hypervisor.guests, c.hypervisor.running()) == ({}, [d.uuid])
+
+
+@pytest.mark.parametrize("start", [True, False])
+def test_a_journal_from_amid_a_hand_over_that_has_ended_since_is_given_up(world, a, b, start):
+    """The target forgot the migration when it ended; that the domain is its own it still knows."""
+    d = guest(a, start=start)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(until=lambda: any(r.phase == "ceded" for r in a.inventory.outgoing.values()))
+    amid = a.inventory
+    world.run(seconds=60)
+    a.journal_lost(amid)
+    a.restart()
+    world.run(seconds=60)
+    assert a.inventory.outgoing
+    a.ldm("recover-domain", ldom="ldg1", yes=True)
+    world.run(seconds=60)
+    assert a.inventory.find("ldg1") is None
+    assert not a.inventory.outgoing
+    assert a.hypervisor.guests == {}
+    assert b.hypervisor.running() == ([d.uuid] if start else [])
+
+
+def test_who_may_still_cede_back_is_no_reason_to_give_the_copy_up(world, a, b):
+    """Nor what a third machine has only heard from here."""
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(until=lambda: any(r.phase == "owned" for r in b.inventory.incoming.values()))
+    world.cut.add(frozenset(("a", "b")))
+    (row,) = a.inventory.outgoing.values()
+    for heard in ({"b": (2, "instance-b")}, {"c": (2, "instance-b")}, {"b": (3, "instance-a")}):
+        order = ev.CommandGiven("r", "recover-domain", {"ldom": "ldg1"}, {}, heard=heard)
+        (reply,) = conduct.recover(a.inventory, order).effects
+        assert "take LDom ldg1 back" in reply.result["action"]
+    forgotten = a.inventory.put("outgoing", row.id, replace(row, unknown=True))
+    order = ev.CommandGiven(
+        "r", "recover-domain", {"ldom": d.name}, {}, heard={"b": (2, row.target)}
+    )
+    (reply,) = conduct.recover(forgotten, order).effects
+    assert "here up" in reply.result["action"]
+
+
 def test_two_orders_that_wait_for_the_same_end_are_both_answered(world, a):
     guest(a)
     graceful = a.order("stop-domain", ldoms=["ldg1"])
@@ -454,6 +517,32 @@ def test_a_process_that_the_journal_did_not_start_is_a_stranger(world, a):
     assert "does not know" in strangers(a.inventory.drop("domains", d.uuid), found)[0]
 
 
+def test_a_process_of_a_domain_that_the_journal_knows_as_bound_is_a_stranger(world, a):
+    """A journal of before its start: ldmd ended the running guest without a word."""
+    d = guest(a, start=False)
+    yesterday = a.inventory
+    a.ldm("start-domain", ldoms=["ldg1"])
+    world.run(seconds=10)
+    found = a.hypervisor.found()
+    assert "LDom ldg1; it knows it as bound" in strangers(yesterday, found)[0]
+    assert strangers(yesterday, {d.uuid: replace(found[d.uuid], status="paused")}) == []
+
+
+@pytest.mark.parametrize("phase", ["reserved", "waiting", "loaded"])
+def test_a_process_that_runs_what_was_not_handed_over_is_a_stranger(world, a, b, phase):
+    """A journal of before the hand-over: at the end of its lease ldmd ended the only copy."""
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(until=lambda: any(r.phase == phase for r in b.inventory.incoming.values()))
+    before = b.inventory
+    world.run(seconds=30)
+    found = b.hypervisor.found()
+    assert found[d.uuid].status == "running"
+    assert "LDom ldg1" in strangers(before, found)[0]
+    silent = {d.uuid: replace(found[d.uuid], copy="none")}
+    assert strangers(before, silent) == []
+
+
 @pytest.mark.parametrize("phase", ["owned", "running"])
 def test_a_lost_target_that_comes_back_after_recover_domain_ends_its_side(world, a, b, phase):
     """Found on real processes: its row and the source's stayed for ever."""
@@ -488,6 +577,27 @@ def test_power_lost_when_just_owned_starts_the_domain_anew_at_its_owner(world, a
     assert b.hypervisor.running() == [d.uuid]
     assert a.hypervisor.guests == {}
     assert b.engine.inventory.named("ldg1").state is State.ACTIVE
+
+
+@pytest.mark.parametrize("end", ["shutdown", "panicked"])
+def test_a_guest_that_ended_itself_before_its_target_knew_that_it_ran(world, a, b, end):
+    """ldmd was killed behind ``cont``: no ``cont`` succeeds again, and both sides waited for it."""
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(until=lambda: any(r.phase == "owned" for r in b.inventory.incoming.values()))
+    b.crash()
+    b.hypervisor.guests[d.uuid].status = end
+    b.restart()
+    world.run(seconds=120)
+    assert not a.inventory.outgoing
+    assert not b.inventory.incoming
+    assert a.hypervisor.guests == {}
+    if end == "shutdown":
+        assert b.hypervisor.guests == {}
+        assert b.inventory.named("ldg1").state is State.BOUND
+    else:
+        assert b.hypervisor.running() == [d.uuid]
+        assert b.inventory.named("ldg1").state is State.ACTIVE
 
 
 def test_the_target_knows_how_far_the_copy_is(world, a, b):

@@ -16,7 +16,7 @@ from lodom.peer import signature
 from lodom.peer.client import PeerClient
 from lodom.peer.identity import fingerprint, open_identity, public_key_of
 from lodom.peer.server import PeerServer
-from lodom.peer.trust import PORT, Trust, read_certificate
+from lodom.peer.trust import PORT, Trust, name_of, read_certificate, split_name
 
 
 def mode(path):
@@ -251,3 +251,11 @@ def test_an_authority_vouches_for_names(tmp_path, name):
                 await server.stop()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("b", PORT), ("b", 7000), ("fd00::b", PORT), ("fd00::b", 7000)]
+)
+def test_a_peer_is_asked_where_it_was_accepted(host, port):
+    """One with IPv6 and a port of its own was asked nowhere, and its word on epochs missed."""
+    assert split_name(name_of(host, port)) == (host, port)

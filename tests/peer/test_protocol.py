@@ -155,6 +155,19 @@ def test_a_known_machine_may_ask_for_epochs_and_be_examined_without_a_login(tmp_
     asyncio.run(run())
 
 
+def test_any_machine_may_ask_for_epochs_and_for_nothing_else(tmp_path):
+    """A source that came with a password was never accepted here; restored, it must be told."""
+
+    async def run():
+        async with world(tmp_path) as w:
+            assert await w.client.ask("epochs", {"u": 0}, *w.at) is not None
+            for kind in ("check", "examine", "reserve"):
+                with pytest.raises(PeerRefused, match="login"):
+                    await w.client.ask(kind, {}, *w.at)
+
+    asyncio.run(run())
+
+
 def test_a_login_ends(tmp_path):
     """After its time the key is worth nothing."""
 

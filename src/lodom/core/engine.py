@@ -448,6 +448,7 @@ def _restoring(row: target.TargetMigration, uuid: str) -> bool:
 _ASKED: dict[str, Event] = {
     "cancel": steps.CancelAsked("cancelled by the operator"),
     "recover": steps.RecoverAsked(),
+    "drop": steps.DropAsked(),
 }
 """What an order about a migration asks of the source's machine."""
 

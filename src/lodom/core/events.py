@@ -15,7 +15,8 @@ class CommandGiven(Event):
     """An ``ldm`` command, already parsed by the grammar.
 
     ``fresh`` carries random material for whatever the command may create: ``uuid``, ``mac``
-    (candidates), ``migration``, ``secret``; ``now`` is the wall clock in seconds.
+    (candidates), ``migration``, ``secret``; ``now`` is the wall clock in seconds.  ``heard``: for
+    ``recover-domain``, (epoch, owner) of the domain by each machine that says so.
     """
 
     request: str
@@ -23,6 +24,7 @@ class CommandGiven(Event):
     arguments: Mapping[str, Any]
     fresh: Mapping[str, Any]
     now: int = 0
+    heard: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ from lodom.core.fsm import Event
 from lodom.core.messages import Message
 from lodom.core.migration.conduct import drawing, judged, own_facts, streams, to_itself
 from lodom.core.migration.orders import CheckFailed, CheckTarget, ReserveAsked, TargetChecked
+from lodom.core.migration.source import Phase
 from lodom.core.model.inventory import Inventory, Ownership
 from lodom.core.rules.case import DomainFacts, SourceFacts, release
 from lodom.core.rules.facts import domain_facts, source_facts
@@ -28,7 +29,7 @@ from lodom.host import locks
 from lodom.peer import codec
 from lodom.peer.client import PeerClient
 from lodom.peer.server import PeerServer, Sender
-from lodom.peer.trust import address
+from lodom.peer.trust import address, name_of, split_name
 
 _log = structlog.get_logger()
 CHECK_S = 60.0
@@ -119,8 +120,8 @@ class Peers:
     async def epochs(self, uuids: list[str], peers: list[str]) -> dict[str, Ownership]:
         """The highest ownership records that *peers* know of these domains.
 
-        Asked before the first start after a boot; a peer that cannot be reached, or does not know
-        this machine's key, says nothing (a stated limit of the hand-over's argument).
+        Asked before the first start after a boot; a peer that cannot be reached says nothing (a
+        stated limit of the hand-over's argument).
         """
         answers = await asyncio.gather(*(self._epochs_of(uuids, peer) for peer in peers))
         highest: dict[str, Ownership] = {}
@@ -129,13 +130,27 @@ class Peers:
                 highest[uuid] = Ownership(uuid, epoch, owner)
         return highest
 
+    async def heard(self, name: str, peers: Iterable[str]) -> dict[str, tuple[int, str]]:
+        """(epoch, owner) of a domain whose hand-over is in doubt, by its target and by *peers*."""
+        inventory = self._inventory()
+        domain = inventory.find(name)
+        row = inventory.outgoing.get(domain.migration) if domain else None
+        if row is None or row.phase is not Phase.CEDED:
+            return {}
+        target = name_of(row.host, row.peer_port)
+        asked = {target: row.host, **{peer: peer for peer in peers if peer != target}}
+        answers = await asyncio.gather(*(self._epochs_of([row.uuid], peer) for peer in asked))
+        return {
+            said: (epoch, owner)
+            for said, answer in zip(asked.values(), answers, strict=True)
+            for _, epoch, owner in answer
+        }
+
     async def _epochs_of(self, uuids: list[str], peer: str) -> list[tuple[str, int, str]]:
-        host, _, port = peer.rpartition(":") if peer.count(":") == 1 else (peer, "", "")
+        host, port = split_name(peer)
         try:
             async with asyncio.timeout(EPOCHS_S):
-                answer = await self._client.ask(
-                    "epochs", dict.fromkeys(uuids, 0), host, int(port or self._port)
-                )
+                answer = await self._client.ask("epochs", dict.fromkeys(uuids, 0), host, port)
         except (LodomError, TimeoutError) as error:
             _log.warning("a peer says nothing of epochs", peer=peer, reason=str(error))
             return []

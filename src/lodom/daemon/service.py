@@ -82,6 +82,9 @@ class Service:
         count = max(1, len(arguments.get("ldoms") or ()))
         fresh = ids.fresh(count)
         order = ev.CommandGiven("", verb, arguments, fresh, ids.now())
+        if verb == "recover-domain":
+            heard = await self._peers.heard(str(arguments["ldom"]), self._trust.peers())
+            order = replace(order, heard=heard)
         last: Document = {}
         for one in each(self._loop.engine.inventory, order):
             if "say" in last:  # of the domain before: told even if this one is refused

@@ -39,7 +39,10 @@ from lodom.peer.mailbox import Mailboxes
 VERSIONS = (1,)
 """Protocol versions of this release; with the next one, its own and this."""
 
-FREE_KINDS = frozenset({"epochs", "examine"})
+OPEN_KINDS = frozenset({"epochs"})
+"""Questions that any machine may ask: a source that was restored need not have been accepted here,
+and what it is told of domains that it can name keeps it from starting what has moved away."""
+FREE_KINDS = OPEN_KINDS | {"examine"}
 """Questions that a machine of a known key may ask without a login."""
 
 LOGIN_S = 600.0
@@ -201,14 +204,13 @@ class PeerServer:
     async def _ask(self, request: Request) -> Response:
         sender = self._logged_in(request)
         key = request.headers.get(signature.KEY, "")
-        if sender is None and not self._knows_key(key):
-            raise _Rejected(401, "login", "the login is over, or there was none")
-        body = await self._signed(request)
+        known = sender is not None or self._knows_key(key)
+        body = await self._signed(request, LARGE if known else SMALL)
         kind, inner = body.get("kind"), body.get("body", {})
         if not isinstance(kind, str) or not isinstance(inner, dict):
             raise _Rejected(400, "malformed", "kind: text, body: an object is wanted")
         if sender is None:
-            if kind not in FREE_KINDS:
+            if kind not in (FREE_KINDS if known else OPEN_KINDS):
                 raise _Rejected(401, "login", "the login is over, or there was none")
             sender = Sender(request.headers.get(signature.INSTANCE, ""), key)
         address = request.client.host if request.client else ""
@@ -265,9 +267,9 @@ class PeerServer:
             raise _Rejected(403, "denied", "the migration belongs to another machine")
         return sender or Sender(request.headers.get(signature.INSTANCE, ""), key)
 
-    async def _signed(self, request: Request) -> dict[str, Any]:
+    async def _signed(self, request: Request, limit: int = LARGE) -> dict[str, Any]:
         """The body of a request of a known key, its signature verified."""
-        raw = await _read(request, LARGE)
+        raw = await _read(request, limit)
         self._check_signature(request, raw)
         return _object(raw)
 

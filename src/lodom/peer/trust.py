@@ -42,7 +42,7 @@ class Trust:
 
     def certificate(self, host: str, port: int = PORT) -> bytes | None:
         """The accepted certificate (DER) of the peer, or nothing."""
-        pem = self._read().get(_name(host, port))
+        pem = self._read().get(name_of(host, port))
         return None if pem is None else ssl.PEM_cert_to_DER_cert(pem)
 
     def peers(self) -> dict[str, str]:
@@ -53,11 +53,11 @@ class Trust:
     def accept(self, host: str, certificate: bytes, port: int = PORT) -> None:
         """Believe this certificate (DER), and no other, for the peer from now on.  Durable."""
         pem = ssl.DER_cert_to_PEM_cert(certificate)
-        self._write({**self._read(), _name(host, port): pem})
+        self._write({**self._read(), name_of(host, port): pem})
 
     def forget(self, host: str, port: int = PORT) -> None:
         """Believe nothing of the peer any more."""
-        self._write({n: pem for n, pem in self._read().items() if n != _name(host, port)})
+        self._write({n: pem for n, pem in self._read().items() if n != name_of(host, port)})
 
     def knows_key(self, public_key: str) -> bool:
         """Whether an accepted certificate has this key (``migrate-domain -c``: no password)."""
@@ -192,8 +192,17 @@ def _pinned_context(pinned: bytes) -> ssl.SSLContext:
     return context
 
 
-def _name(host: str, port: int) -> str:
+def name_of(host: str, port: int) -> str:
+    """The name of a peer in ``Trust.peers``."""
     host = host.lower().rstrip(".")
     if port == PORT:
         return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_name(name: str) -> tuple[str, int]:
+    """Host and port of a peer as ``name_of`` names it."""
+    host, mark, port = name.rpartition(":")
+    if not mark or (":" in host and not host.startswith("[")):
+        return name, PORT
+    return host.strip("[]"), int(port)

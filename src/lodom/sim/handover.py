@@ -301,7 +301,7 @@ def t_effect(w: World, e: Effect) -> Ways:
             if not may_run(ledger, UUID, epoch, TGT):
                 yield "", w._replace(t=post(w.t, ev.GuestRunFailed(UUID, "not the owner", True)))
                 return
-            if not q.alive:
+            if not q.alive or q.off:
                 yield "", w._replace(t=post(w.t, ev.GuestRunFailed(UUID, "gone", False)))
                 return
             ran = q._replace(running=True, copy="ran")

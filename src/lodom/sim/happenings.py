@@ -134,6 +134,8 @@ def _t_restarts(w: World) -> Nexts:
         side = book(side._replace(row=essence(row)), effects)
         if found is None and row.live:
             side = post(side, ev.GuestGone(UUID))
+        if w.qt.off and side.held:
+            side = post(side, ev.GuestPoweredOff(UUID))
     yield "B restarts", w._replace(t=side)
 
 

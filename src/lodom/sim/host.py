@@ -350,7 +350,9 @@ class Host:
             "uuids": [f"uuid-{self.world.ticket()}" for _ in range(count)],
             "macs": [f"00:14:4f:f8:{number >> 8:02x}:{(number + i) & 255:02x}" for i in range(64)],
         }
-        self.post(ev.CommandGiven(request, verb, arguments, fresh, int(self.world.now)))
+        asked = arguments.get("ldom", "") if verb == "recover-domain" else ""
+        heard = self.world.owners(self, asked)
+        self.post(ev.CommandGiven(request, verb, arguments, fresh, int(self.world.now), heard))
         return request
 
     def ldm(self, verb: str, **arguments: Any) -> dict[str, Any]:

@@ -170,6 +170,14 @@ class World:
         """The two machines reach each other."""
         return a == b or frozenset((a, b)) not in self.cut
 
+    def owners(self, host: Host, name: str) -> dict[str, tuple[int, str]]:
+        """(epoch, owner) of a domain, by every other machine that can be asked and knows it."""
+        d = host.inventory.find(name)
+        others = (o for o in self.hosts.values() if o is not host and o.up and d)
+        asked = [o for o in others if self.linked(host.facts.name, o.facts.name)]
+        known = {o.facts.name: o.inventory.ownership.get(d.uuid) for o in asked if d}
+        return {name: (r.epoch, r.owner) for name, r in known.items() if r}
+
     def reach(self, here: str, there: str) -> SimulatedHypervisor | None:
         """The hypervisor of a machine, if the link to it stands."""
         host = self.hosts.get(there)

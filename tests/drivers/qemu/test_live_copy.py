@@ -331,6 +331,25 @@ def test_a_restarted_ldmd_goes_on_with_the_copy(play: Play) -> None:
     play(story)
 
 
+def test_a_target_that_is_silent_when_ldmd_starts_still_tells_that_it_has_all(play: Play) -> None:
+    """Nobody followed its copy from then on: the guest stood still until the source gave up."""
+
+    async def story(a: Side, b: Side) -> None:
+        await a.run()
+        copy = Copy(SPEC)
+        pid = await copy.begin(a, b)
+        await a.until(ev.CopyPaused)
+        os.kill(pid, signal.SIGSTOP)
+        await b.driver.close()
+        b.driver = b.new_driver(answer_s=0.5)
+        assert [f.pid for f in await b.driver.find()] == [pid]
+        os.kill(pid, signal.SIGCONT)
+        await a.driver.perform(do.FinishCopy(UUID, copy.id))
+        assert (await b.until(ev.IncomingLoaded, limit=30.0)).migration == copy.id
+
+    play(story)
+
+
 def test_a_frozen_process_is_cancelled_when_it_answers_again(play: Play) -> None:
     """No answer is not cancelled: CopyCancelled comes only from the process itself."""
 

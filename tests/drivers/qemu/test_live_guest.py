@@ -161,6 +161,23 @@ def test_no_answer_is_not_gone(play: Play) -> None:
     play(story)
 
 
+def test_a_process_that_is_stopped_over_several_starts_of_ldmd_is_not_gone(play: Play) -> None:
+    """Calls that it does not take fill its queue: the third start took it for gone."""
+
+    async def story(a: Side, _: Side) -> None:
+        pid = (await a.run()).pid
+        os.kill(pid, signal.SIGSTOP)
+        for _ in range(4):
+            await a.driver.close()
+            a.driver = a.new_driver(answer_s=0.5)
+            assert [f.pid for f in await a.driver.find()] == [pid]
+        os.kill(pid, signal.SIGCONT)
+        [found] = await a.restart()
+        assert (found.pid, found.status) == (pid, "running")
+
+    play(story)
+
+
 def test_a_disk_is_locked_and_a_nic_is_handed_over(play: Play, tmp_path: Path) -> None:
     """A second guest on the same writable disk cannot start; a tap arrives as a descriptor."""
     image = tmp_path / "disk"

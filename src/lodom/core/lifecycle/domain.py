@@ -381,7 +381,19 @@ def strangers(inventory: Inventory, found: Mapping[str, ev.GuestFound]) -> list[
             wrong.append(f"process {guest.pid} runs domain {uuid}, which it does not know")
         elif d.runtime and (d.runtime.pid, d.runtime.started) != (guest.pid, guest.started):
             wrong.append(f"process {guest.pid} runs LDom {d.name}; it knows {d.runtime.pid}")
+        elif d.state in (State.INACTIVE, State.BOUND) and _has_run(inventory, d, guest):
+            wrong.append(f"process {guest.pid} runs LDom {d.name}; it knows it as {d.state}")
     return wrong
+
+
+def _has_run(inventory: Inventory, d: Domain, guest: ev.GuestFound) -> bool:
+    """More than the rest of a start that failed, or a copy that has not been handed over.
+
+    Of a process that takes a copy ``running`` alone says nothing: so is one that does not answer.
+    """
+    if d.migration in inventory.incoming:
+        return (guest.status, guest.copy) == ("running", "completed")
+    return (guest.status, guest.copy) != ("paused", "none")
 
 
 def disowned(inventory: Inventory, heard: Mapping[str, Ownership]) -> Inventory:

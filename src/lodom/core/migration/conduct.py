@@ -15,7 +15,7 @@ from lodom.core.errors import (
     MigrationInDoubt,
     MigrationRefused,
 )
-from lodom.core.fsm import Effect, Effects
+from lodom.core.fsm import Effect, Effects, Event
 from lodom.core.lifecycle import binding, reconf
 from lodom.core.lifecycle import domain as life
 from lodom.core.lifecycle.spec import guest_spec
@@ -127,8 +127,9 @@ def recover(inventory: Inventory, order: ev.CommandGiven) -> Step:
         if row is not None:
             lines.append(f"Its migration to {row.host} is in phase {row.phase}; it ends by itself.")
         return Step(inventory, (do.Reply(order.request, {"lines": lines, "action": ""}),))
+    elsewhere = _elsewhere(row, order.heard)
     if order.arguments.get("yes"):
-        return Step(inventory, waits=f"recover:{row.id}")
+        return Step(inventory, waits=f"{'drop' if elsewhere else 'recover'}:{row.id}")
     owner = inventory.ownership[domain.uuid]
     heard = (
         f"{row.host} answers, and does not know this migration (reinstalled, or another journal)"
@@ -141,15 +142,35 @@ def recover(inventory: Inventory, order: ev.CommandGiven) -> Step:
         f"Journal here:  CEDED, epoch {owner.epoch} belongs to instance {owner.owner}.",
         f"Process here:  {here}.",
         f"Target:        {heard}.",
+    ]
+    if elsewhere:
+        lines.append(f"Elsewhere:     {elsewhere}.")
+        action = f"give the copy of LDom {domain.name} here up: it has run on another machine since"
+        return Step(inventory, (do.Reply(order.request, {"lines": lines, "action": action}),))
+    lines += [
+        f"Others:        {', '.join(sorted(order.heard)) or 'nobody'} could say who owns it.",
         "Unknown:       whether the target has set the domain running, and written to its disks.",
         "If the target comes back, the two end this by themselves; nothing needs to be done.",
     ]
     action = (
         f"take LDom {domain.name} back and start it here anew from its disks, as after a power "
-        f"loss, ONLY IF {row.host} is off for ever or was reinstalled; if the domain runs there, "
-        "two copies would write the same disks"
+        f"loss, ONLY IF {row.host} is off for ever or was reinstalled, and has not sent the domain "
+        "on; if the domain runs there or elsewhere, two copies would write the same disks"
     )
     return Step(inventory, (do.Reply(order.request, {"lines": lines, "action": action}),))
+
+
+def _elsewhere(row: source.SourceMigration, heard: Mapping[str, tuple[int, str]]) -> str:
+    """Who says that another machine has had the domain since the hand-over; empty if nobody.
+
+    A higher epoch, which only follows on OWNED; or the target's own record, once it has ended the
+    migration: before that it may still cede back.  Others may have the epoch of CEDED from here.
+    """
+    for peer, (epoch, owner) in sorted(heard.items()):
+        taken = row.unknown and peer == row.host and (epoch, owner) == (row.epoch + 1, row.target)
+        if taken or (epoch > row.epoch + 1 and owner != row.source):
+            return f"{peer} says that epoch {epoch} belongs to instance {owner}"
+    return ""
 
 
 ORDERS: Mapping[str, Callable[[Inventory, ev.CommandGiven], Step]] = {
@@ -251,7 +272,8 @@ def answers(row: source.SourceMigration, numbers: Mapping[str, int]) -> Effects:
             "numbers": {**numbers, "streams": row.streams} if row.live else {},
             "warnings": list(row.warnings),
         }
-        return (do.Settle(migration, result=result),)
+        dropped = do.Settle(f"drop:{row.id}", say=f"The copy of LDom {row.name} here is given up")
+        return (do.Settle(migration, result=result), dropped)
     if row.phase is source.Phase.CEDED and row.doubt:
         return (do.Settle(migration, MigrationInDoubt(name=row.name, host=row.host)),)
     if row.phase is source.Phase.RELEASED:
@@ -450,18 +472,21 @@ def _change(inventory: Inventory, uuid: str, **changed: object) -> Inventory:
     return inventory.with_domain(replace(inventory.domains[uuid], **changed))  # type: ignore[arg-type]
 
 
+_ENDS: Mapping[str, Callable[[str], Event]] = {
+    "gone": ev.GuestGone,
+    "off": ev.GuestPoweredOff,
+    "panicked": ev.GuestPanicked,
+}
+"""What becomes of a domain that is an ordinary one again, where it does not just run."""
+
+
 def _unlock(inventory: Inventory, uuid: str, how: str) -> tuple[Inventory, Effects]:
     d = inventory.domains[uuid]
     state = State.ACTIVE if d.state is State.SUSPENDED else d.state
     d = replace(d, migration="", state=state)
     inventory = inventory.with_domain(d)
-    news = {
-        "gone": ev.GuestGone(uuid),
-        "off": ev.GuestPoweredOff(uuid),
-        "panicked": ev.GuestPanicked(uuid),
-    }
-    if how in news:
-        return life.happen(inventory, d, news[how])
+    if how in _ENDS:
+        return life.happen(inventory, d, _ENDS[how](uuid))
     return inventory, life.reboot_action(d)
 
 
@@ -474,4 +499,7 @@ def _adopt(inventory: Inventory, uuid: str, how: str) -> tuple[Inventory, Effect
     if how == "gone":
         return life.launch(inventory, d)
     d = replace(d, state=State.ACTIVE, running_since=row.since or row.began)
-    return inventory.with_domain(d), life.reboot_action(d)
+    inventory = inventory.with_domain(d)
+    if how in _ENDS:
+        return life.happen(inventory, d, _ENDS[how](uuid))
+    return inventory, life.reboot_action(d)

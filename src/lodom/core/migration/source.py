@@ -452,6 +452,7 @@ TRANSITIONS: Final[dict[Key, Transition[SourceMigration]]] = {
     (Phase.CEDED, steps.ResendDue): _row(Phase.CEDED, by=_again),
     (Phase.CEDED, steps.DoubtGrown): _row(Phase.CEDED, by=_doubt),
     (Phase.CEDED, msg.Owned): _row(Phase.CLEANING, Phase.CONFIRMING, by=_owned),
+    (Phase.CEDED, steps.DropAsked): _row(Phase.CLEANING, Phase.CONFIRMING, by=_owned),
     (Phase.CEDED, msg.Refused): _row(Phase.RESUMING, Phase.RELEASED, by=_refused_late),
     (Phase.CEDED, msg.Unknown): _row(Phase.CEDED, by=_not_known),
     (Phase.CEDED, steps.RecoverAsked): _row(Phase.RESUMING, Phase.RELEASED, by=_recovered),

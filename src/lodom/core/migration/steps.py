@@ -79,7 +79,8 @@ class HoldShell(Effect):
 class AdoptShell(Effect):
     """The shell is an ordinary domain of the target.
 
-    ``how``: ``running``, ``gone`` (start it anew from disk) or ``cold``.
+    ``how``: ``running``, ``gone`` (start it anew from disk), ``off`` or ``panicked`` (its guest
+    ended itself meanwhile), or ``cold``.
     """
 
     uuid: str
@@ -104,6 +105,11 @@ class CancelAsked(Event):
 @dataclass(frozen=True)
 class RecoverAsked(Event):
     """An administrator takes the domain back from a target that is lost or reinstalled."""
+
+
+@dataclass(frozen=True)
+class DropAsked(Event):
+    """An administrator gives the copy here up: another machine is known to have the domain."""
 
 
 @dataclass(frozen=True)

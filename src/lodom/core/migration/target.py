@@ -194,6 +194,15 @@ def _died_owned(m: TargetMigration, _: Event) -> tuple[TargetMigration, Effects]
     return _to(m, Phase.RUNNING, steps.AdoptShell(m.uuid, "gone"))
 
 
+def _ended_owned(m: TargetMigration, event: Event) -> tuple[TargetMigration, Effects]:
+    """It ran, and its guest ended itself before ldmd knew: no ``cont`` would ever succeed again."""
+    adopt = steps.AdoptShell(m.uuid, _END[type(event)])
+    return _to(replace(m, restored=True), Phase.RUNNING, adopt)
+
+
+_END: Final[dict[type[Event], str]] = {ev.GuestPoweredOff: "off", ev.GuestPanicked: "panicked"}
+
+
 def _repeat(m: TargetMigration, _: Event) -> tuple[TargetMigration, Effects]:
     return m, (_send(m, msg.Owned()),)
 
@@ -328,6 +337,7 @@ TRANSITIONS: Final[dict[Key, Transition[TargetMigration]]] = {
     (Phase.OWNED, ev.GuestRunning): _row(Phase.RUNNING, by=_running),
     (Phase.OWNED, ev.GuestRunFailed): _row(Phase.OWNED, Phase.REFUSED, by=_not_running),
     (Phase.OWNED, ev.GuestGone): _row(Phase.RUNNING, by=_died_owned),
+    **{(Phase.OWNED, end): _row(Phase.RUNNING, by=_ended_owned) for end in _END},
     (Phase.OWNED, steps.ResendDue): _row(Phase.OWNED, by=_again),
     (Phase.RUNNING, msg.Cede): _row(Phase.RUNNING, by=_repeat),
     (Phase.RUNNING, ev.VcpusSet): _row(Phase.RUNNING, Phase.ENDED, by=_restored),

@@ -5,6 +5,7 @@ migration and its threads are read off the process itself, never out of a file o
 """
 
 import asyncio
+import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from lodom.drivers.qemu import copying, crypto, dr, firmware, hotplug, probe, qm
 from lodom.drivers.qemu.agent import AgentRefused, AgentSilent
 from lodom.drivers.qemu.guest import Guest, Post
 from lodom.drivers.qemu.launch import Backing, CloseTaps, Launcher, OpenTap
-from lodom.drivers.qemu.process import Process
+from lodom.drivers.qemu.process import Process, holder_of
 from lodom.drivers.qemu.settings import Settings
 
 _log = structlog.get_logger()
@@ -337,18 +338,24 @@ class QemuDriver:
 
     async def _meet_again(self, uuid: str, path: Path) -> Guest | None:
         """The guest behind *path*, or None if nobody listens there any more."""
+        sock: socket.socket | None = None
         try:
-            sock, pid = await qmp.reach(path)
+            sock, pid = qmp.reach(path)
+        except BlockingIOError:  # not gone: stopped, or stuck, over several starts of ldmd
+            pid = holder_of(path)
         except OSError:
             return None
         try:
             process = Process(pid)
         except OSError:
-            sock.close()
+            if sock:
+                sock.close()
             return None
         guest = Guest(uuid, path.parent, process, self._settings, self._post)
         guest.home = translate.home_of(process.command())
         try:
+            if sock is None:
+                raise qmp.NoAnswer("it takes no calls")
             guest.attach(await qmp.Session.open(sock, answer_s=self._settings.answer_s))
             await guest.learn_slots()
             guest.pins = {slot: process.affinity(t) for slot, t in guest.threads.items()}
@@ -372,6 +379,9 @@ class QemuDriver:
                 guest.copy = guest.begin(copying.follow(guest, migration))
         except (qmp.NoAnswer, qmp.Refused) as e:
             _log.warning("a guest does not answer", uuid=guest.uuid, reason=str(e))
+            if guest.copy is None and guest.home not in ("", do.HOME):
+                # It may be about to take its copy, and tell so when it answers again.
+                guest.copy = guest.begin(copying.await_incoming(guest, guest.home))
         guest.look_for_agent()
         process = guest.process
         return ev.GuestFound(

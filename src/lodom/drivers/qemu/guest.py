@@ -171,7 +171,7 @@ class Guest:
     async def _reconnect(self) -> None:
         """One try at a new session; what happened meanwhile is read off the run state."""
         try:
-            sock, pid = await qmp.reach(self.folder / "qmp.sock")
+            sock, pid = qmp.reach(self.folder / "qmp.sock")
             if pid != self.process.pid:
                 sock.close()
                 raise OSError("another process listens there")

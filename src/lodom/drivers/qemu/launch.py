@@ -172,7 +172,7 @@ class Launcher:
         """A connection to the process, as soon as it listens; there is no event for that."""
         while True:
             try:
-                return (await qmp.reach(guest.folder / "qmp.sock"))[0]
+                return qmp.reach(guest.folder / "qmp.sock")[0]
             except OSError:
                 if await guest.process.wait_gone(_CONNECT_PAUSE_S):
                     raise StepFailed(what="Starting", reason="the process ended") from None

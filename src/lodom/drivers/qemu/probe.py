@@ -53,7 +53,7 @@ async def _ask(process: Process, path: Path, settings: Settings) -> Hypervisor:
     async with asyncio.timeout(settings.launch_s):
         while True:
             try:
-                sock, _ = await qmp.reach(path)
+                sock, _ = qmp.reach(path)
                 break
             except OSError:
                 if await process.wait_gone(_POLL_S):

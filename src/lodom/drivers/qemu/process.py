@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from lodom.core.errors import StepFailed
+
 _PIDFD_GETFD = 438
 _TCP_INFO_RECEIVED = 128
 """Offset of ``tcpi_bytes_received`` in ``struct tcp_info`` (linux/tcp.h)."""
@@ -164,6 +166,20 @@ class Process:
         """CPU time that *thread* has used, user and system."""
         fields = _stat(Path(f"/proc/{self.pid}/task/{thread}/stat"))
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def holder_of(path: Path) -> int:
+    """The process that was started to listen on the socket *path*, by its command line.
+
+    Raises:
+        StepFailed: there is none.
+    """
+    wanted = f"path={path},".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            if wanted in (entry / "cmdline").read_bytes():
+                return int(entry.name)
+    raise StepFailed(what=f"Finding who listens on {path}", reason="it takes no calls")
 
 
 def spawn(command: Sequence[str], *, log: Path, pass_fds: Sequence[int]) -> Process:

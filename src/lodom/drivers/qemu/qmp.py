@@ -22,16 +22,18 @@ class NoAnswer(Exception):
     """No answer within the deadline, or the connection was lost: whether it was done is unknown."""
 
 
-async def reach(path: Path) -> tuple[socket.socket, int]:
+def reach(path: Path) -> tuple[socket.socket, int]:
     """A socket connected to *path*, and the pid of the process that listens there (SO_PEERCRED).
 
     Raises:
+        BlockingIOError: somebody listens who takes no calls; those of before fill the queue.
         OSError: nobody listens.
     """
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, str(path))
+        # Local: done at once or not at all.  asyncio takes a full queue for a connection.
+        sock.connect(str(path))
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     except BaseException:
         sock.close()
