@@ -11,7 +11,7 @@ from lodom.core.errors import ConfigInvalid
 from lodom.core.units import GIB, MIB
 from lodom.daemon import config
 from lodom.lab.lab import Lab, LabFault
-from lodom.lab.topology import DEFAULT, LabMachine, Topology, load, machine_toml
+from lodom.lab.topology import DEFAULT, LabMachine, Link, Topology, load, machine_toml
 
 FULL = """
 [[machine]]
@@ -142,3 +142,21 @@ def test_the_tool_says_a_fault_on_one_line(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("link", "kinds"),
+    [
+        (Link(), []),
+        (Link(rate="1gbit"), [("root", "tbf rate 1gbit")]),
+        (Link(delay="5ms"), [("root", "netem delay 5ms")]),
+        (Link("1gbit", "5ms"), [("root", "netem delay 5ms"), ("parent", "tbf rate 1gbit")]),
+    ],
+)
+def test_a_link_has_the_rate_and_the_delay_of_its_file(
+    link: Link, kinds: list[tuple[str, str]]
+) -> None:
+    """A delay that the kernel can make was read, asked for in vain, and left out."""
+    made = link.disciplines
+    assert [place for place, *_ in made] == [place for place, _ in kinds]
+    assert all(kind in " ".join(words) for words, (_, kind) in zip(made, kinds, strict=True))

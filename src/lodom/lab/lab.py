@@ -152,8 +152,8 @@ class Lab:
             self._namespace(p.namespace)
             self._cable("wire", p.namespace, f"m{p.index}", "eth0")
             _in(p.namespace, "ip", "addr", "add", f"{p.address}/24", "dev", "eth0")
-            if topology.link.rate:
-                _shape(p.namespace, topology)
+            for discipline in topology.link.disciplines:
+                _in(p.namespace, "tc", "qdisc", "add", "dev", "eth0", *discipline)
         self._namespace(CLIENT)
         self._cable("wire", CLIENT, "cw", "eth0")
         self._cable("guests", CLIENT, "cg", "guests")
@@ -350,13 +350,6 @@ def _has_netem() -> bool:
         capture_output=True, check=False,
     )  # fmt: skip
     return probe.returncode == 0
-
-
-def _shape(namespace: str, topology: Topology) -> None:
-    _in(
-        namespace, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", topology.link.rate,
-        "burst", "256kb", "latency", "50ms",
-    )  # fmt: skip
 
 
 def _kind(link: dict[str, Any]) -> str:

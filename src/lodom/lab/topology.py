@@ -16,7 +16,7 @@ primary-memory = "512M"
 
 [link]
 rate = "1gbit"                     # tbf on each machine's side
-delay = "1ms"                      # only where the kernel has netem
+delay = "1ms"                      # on each machine's side; only where the kernel has netem
 """
 
 # ruff: noqa: RUF009 - key() and tables() make a dataclass field each
@@ -92,11 +92,21 @@ class LabMachine:
 
 
 @dataclass(frozen=True)
-class _Link:
+class Link:
     """[link]."""
 
     rate: str = key(_rate, "")
     delay: str = key(_delay, "")
+
+    @property
+    def disciplines(self) -> tuple[tuple[str, ...], ...]:
+        """Where and what tc puts on a machine's side: first the delay, the rate within it."""
+        # netem's usual limit of 1000 packets would drop what a fast link has on its way.
+        delay = ("netem", "delay", self.delay, "limit", "100000")
+        rate = ("tbf", "rate", self.rate, "burst", "256kb", "latency", "50ms")
+        kinds = [kind for kind, wanted in ((delay, self.delay), (rate, self.rate)) if wanted]
+        places = (("root", "handle", "1:"), ("parent", "1:1", "handle", "2:"))
+        return tuple((*place, *kind) for place, kind in zip(places, kinds, strict=False))
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,7 @@ class Topology:
     """The whole lab."""
 
     machines: tuple[LabMachine, ...] = tables(LabMachine, "machine")
-    link: _Link = table(_Link)
+    link: Link = table(Link)
 
 
 DEFAULT = Topology((LabMachine("dt90-319"), LabMachine("dt212-239")))
