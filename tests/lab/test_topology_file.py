@@ -144,6 +144,24 @@ def test_the_tool_says_a_fault_on_one_line(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
+def test_without_its_tools_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found out half way, it could not have been taken down again."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lab = Lab(tmp_path / "lab")
+    with pytest.raises(LabFault, match="not installed, or not in PATH: ip, tc,"):
+        lab.up(Topology((LabMachine("a", memory=MIB),)))
+    assert not lab.root.exists()
+
+
+def test_a_reader_that_has_gone_is_no_fault() -> None:
+    """``ldm-lab status | head -1``."""
+    script = f"{Path(sys.executable).with_name('ldm-lab')} status | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("link", "kinds"),
     [

@@ -29,6 +29,7 @@ GUESTS = "10.97.1"
 """Network of the guests: the switches' bridges are joined over the wire."""
 USER, PASSWORD = "root", "lodom"
 READY_S, STOP_S = 60.0, 20.0
+TOOLS = ("ip", "tc", "mount", "umount", "nsenter", "unshare")
 BOOT = "boot_id"
 """File in a machine's folder: the kernel's boot id as its ldmd sees it, once it is there."""
 
@@ -109,6 +110,8 @@ class Lab:
         """
         if self._record.exists():
             raise LabFault("the lab is up already; ldm-lab down ends it")
+        if lacking := [tool for tool in TOOLS if not shutil.which(tool)]:
+            raise LabFault(f"not installed, or not in PATH: {', '.join(lacking)}")
         if topology.link.delay and not _has_netem():
             raise LabFault(f"link delay {topology.link.delay}: this kernel has no netem")
         needed, free = sum(m.size for m in topology.machines), memory_available()
