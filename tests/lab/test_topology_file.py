@@ -86,6 +86,12 @@ BAD = {
     "units": ('[[machine]]\nname = "a"\ncrypto-units = 999\n', "line 1", "one a core at most"),
     "switches": ('[[machine]]\nname = "a"\nswitches = "abc"\n', "line 3", "list of names"),
     "switch numbers": ('[[machine]]\nname = "a"\nswitches = [1]\n', "line 3", "text"),
+    "a name of the lab": ('[[machine]]\nname = "client"\n', "line 2", "for itself"),
+    "a switch twice": ('[[machine]]\nname = "a"\nswitches = ["s", "s"]\n', "line 3", '"s"'),
+    "a switch that is a disk server": (
+        '[[machine]]\nname = "a"\nswitches = ["primary-vds0"]\n', "line 3", "another service"
+    ),
+    "a switch of no name": ('[[machine]]\nname = "a"\nswitches = ["a b"]\n', "line 3", '"a b"'),
     "ports": ('[[machine]]\nname = "a"\nconsole-ports = "9-1"\n', "line 3", "5000-5100"),
     "set-up": ('[[machine]]\nname = "a"\nset-up = "no"\n', "line 3", "true or false"),
     "strands": (

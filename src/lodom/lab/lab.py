@@ -20,7 +20,7 @@ from lodom.client.http import Unreachable, call
 from lodom.core.errors import ConfigInvalid
 from lodom.core.units import MIB, format_size
 from lodom.host.topology import memory_available
-from lodom.lab.topology import Placed, Topology, machine_toml
+from lodom.lab.topology import CONCENTRATOR, DISK_SERVER, Placed, Topology, machine_toml
 
 ROOT = Path("/run/lodom-lab")
 WIRE, CLIENT = "lodom-wire", "lodom-client"
@@ -223,8 +223,8 @@ class Lab:
         units = 1 if m.crypto_units is None else min(1, m.crypto_units)
         low, high = m.console_ports
         commands: list[tuple[str, dict[str, Any]]] = [
-            ("add-vdiskserver", {"name": "primary-vds0", "ldom": "primary"}),
-            ("add-vconscon", {"low": low, "high": high, "name": "primary-vcc0", "ldom": "primary"}),
+            ("add-vdiskserver", {"name": DISK_SERVER, "ldom": "primary"}),
+            ("add-vconscon", {"low": low, "high": high, "name": CONCENTRATOR, "ldom": "primary"}),
             *(("add-vswitch", {"name": s, "ldom": "primary"}) for s in m.switches),
             ("set-mau", {"number": units, "ldom": "primary"}),
             ("set-vcpu", {"number": m.primary_strands, "ldom": "primary"}),
