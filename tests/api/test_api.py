@@ -149,10 +149,17 @@ def test_progress_arrives_while_the_command_runs(tmp_path):
     asyncio.run(run())
 
 
-def send(writer, verb):
-    body = json.dumps({"verb": verb}).encode()
+def send(writer, verb, **arguments):
+    body = json.dumps({"verb": verb, "arguments": arguments}).encode()
     head = f"POST /v1/commands HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
+
+
+def test_arguments_that_no_command_line_makes_are_refused(tmp_path):
+    """The core never hears of them: one name that was a number stopped every list there is."""
+    status, lines = one(tmp_path, {"verb": "add-domain", "arguments": {"ldoms": [3]}})
+    assert (status, lines[0]["error"]["code"]) == (400, "LDM-001")
+    assert "ldoms '3'" in lines[0]["error"]["text"]
 
 
 def test_an_error_at_once_has_its_http_status(tmp_path):
@@ -220,7 +227,7 @@ def test_a_client_that_goes_away_is_noticed(tmp_path):
     async def run():
         async with serving(tmp_path) as (path, commands, _):
             _, writer = await asyncio.open_unix_connection(str(path))
-            send(writer, "migrate-domain")
+            send(writer, "migrate-domain", ldom="ldg1", host="b")
             await commands.begun.wait()
             assert not commands.lost.is_set()
             writer.transport.abort()
@@ -234,7 +241,8 @@ def test_a_stopping_ldmd_takes_nobody_for_gone(tmp_path):
 
     async def run():
         async with serving(tmp_path) as (path, commands, api):
-            waiting = asyncio.create_task(asyncio.to_thread(ask, path, {"verb": "migrate-domain"}))
+            order = {"verb": "migrate-domain", "arguments": {"ldom": "ldg1", "host": "b"}}
+            waiting = asyncio.create_task(asyncio.to_thread(ask, path, order))
             await commands.begun.wait()
             await api.stop()
             _, lines = await waiting
@@ -253,7 +261,7 @@ os.setgroups([]); os.setgid(gid); os.setuid(uid)
 c = http.client.HTTPConnection("localhost")
 c.sock = socket.socket(socket.AF_UNIX)
 c.sock.connect(path)
-c.request("POST", "/v1/commands", '{"verb": "%s"}' % verb)
+c.request("POST", "/v1/commands", '{"verb": "%s", "arguments": {"ldoms": []}}' % verb)
 print(c.getresponse().read().decode(), end="")
 """
 

@@ -70,7 +70,7 @@ def test_error_at_once_and_behind_progress() -> None:
         call("add-vcpu", {"number": 4, "ldom": "ldg1"})
     assert (first.value.error["code"], first.value.error["exit"]) == ("LDM-020", 5)
     with pytest.raises(Refused) as later:
-        call("migrate-domain", {})
+        call("migrate-domain", {"ldom": "ldg1", "host": "b"})
     assert later.value.error["findings"][0]["severity"] == "blocker"
     assert later.value.error["text"] == "Domain Migration of LDom ldg1 failed"
 
@@ -87,4 +87,4 @@ def test_reader_may_not_write() -> None:
 @pytest.mark.usefixtures("server")
 def test_silence_is_bounded_when_asked() -> None:
     with pytest.raises(Lost, match="timed out"):
-        call("bind-domain", {}, timeout_s=0.1)
+        call("bind-domain", {"ldom": "ldg1"}, timeout_s=0.1)

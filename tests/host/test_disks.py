@@ -269,3 +269,16 @@ def test_a_mounted_device_names_its_mount(loop, tmp_path):
 
 def run(*argv: str) -> None:
     subprocess.run(argv, check=True, capture_output=True)
+
+
+def test_whether_a_process_has_a_file_open(tmp_path):
+    """By what the file is, not by its name: a replaced one is another."""
+    image, other = tmp_path / "vol1.img", tmp_path / "new.img"
+    image.write_bytes(b"old")
+    other.write_bytes(b"new")
+    with image.open():
+        assert disks.has_open(os.getpid(), str(image)) is True
+        other.rename(image)
+        assert disks.has_open(os.getpid(), str(image)) is False
+        image.unlink()
+        assert disks.has_open(os.getpid(), str(image)) is None

@@ -11,7 +11,7 @@ from lodom.core.errors import ConfigInvalid
 from lodom.core.units import GIB, MIB
 from lodom.daemon import config
 from lodom.lab.lab import Lab, LabFault
-from lodom.lab.topology import DEFAULT, LabMachine, Topology, load, machine_toml
+from lodom.lab.topology import DEFAULT, LabMachine, Link, Topology, load, machine_toml
 
 FULL = """
 [[machine]]
@@ -86,6 +86,12 @@ BAD = {
     "units": ('[[machine]]\nname = "a"\ncrypto-units = 999\n', "line 1", "one a core at most"),
     "switches": ('[[machine]]\nname = "a"\nswitches = "abc"\n', "line 3", "list of names"),
     "switch numbers": ('[[machine]]\nname = "a"\nswitches = [1]\n', "line 3", "text"),
+    "a name of the lab": ('[[machine]]\nname = "client"\n', "line 2", "for itself"),
+    "a switch twice": ('[[machine]]\nname = "a"\nswitches = ["s", "s"]\n', "line 3", '"s"'),
+    "a switch that is a disk server": (
+        '[[machine]]\nname = "a"\nswitches = ["primary-vds0"]\n', "line 3", "another service"
+    ),
+    "a switch of no name": ('[[machine]]\nname = "a"\nswitches = ["a b"]\n', "line 3", '"a b"'),
     "ports": ('[[machine]]\nname = "a"\nconsole-ports = "9-1"\n', "line 3", "5000-5100"),
     "set-up": ('[[machine]]\nname = "a"\nset-up = "no"\n', "line 3", "true or false"),
     "strands": (
@@ -142,3 +148,39 @@ def test_the_tool_says_a_fault_on_one_line(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_without_its_tools_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found out half way, it could not have been taken down again."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lab = Lab(tmp_path / "lab")
+    with pytest.raises(LabFault, match="not installed, or not in PATH: ip, tc,"):
+        lab.up(Topology((LabMachine("a", memory=MIB),)))
+    assert not lab.root.exists()
+
+
+def test_a_reader_that_has_gone_is_no_fault() -> None:
+    """``ldm-lab status | head -1``."""
+    script = f"{Path(sys.executable).with_name('ldm-lab')} status | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("link", "kinds"),
+    [
+        (Link(), []),
+        (Link(rate="1gbit"), [("root", "tbf rate 1gbit")]),
+        (Link(delay="5ms"), [("root", "netem delay 5ms")]),
+        (Link("1gbit", "5ms"), [("root", "netem delay 5ms"), ("parent", "tbf rate 1gbit")]),
+    ],
+)
+def test_a_link_has_the_rate_and_the_delay_of_its_file(
+    link: Link, kinds: list[tuple[str, str]]
+) -> None:
+    """A delay that the kernel can make was read, asked for in vain, and left out."""
+    made = link.disciplines
+    assert [place for place, *_ in made] == [place for place, _ in kinds]
+    assert all(kind in " ".join(words) for words, (_, kind) in zip(made, kinds, strict=True))

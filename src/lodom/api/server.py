@@ -26,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 from lodom.api.events import Events
 from lodom.api.listener import GROUP, Listener
 from lodom.core.errors import Busy, InvalidValue, LodomError, NotAuthorised, Unexpected
+from lodom.grammar.judge import judge
 
 Document = dict[str, Any]
 Submit = Callable[[str, str, Document], AsyncIterator[Document]]
@@ -91,6 +92,7 @@ class ApiServer:
         try:
             verb, arguments = _parse(await _read(request))
             user = await self._admit(request, verb, self._role_of(verb))
+            judge(verb, arguments)
         except LodomError as error:
             return _refusal(error)
         except ClientDisconnect:

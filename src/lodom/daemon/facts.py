@@ -21,7 +21,17 @@ BOOT_FILES = (("kernel", "boot-kernel"), ("initrd", "boot-initrd"))
 async def backends(inventory: Inventory, domain: Domain) -> dict[str, BackendFacts]:
     """The back ends of the domain's disks as this machine sees them, by ``volume@service``."""
     wanted = {f"{d.volume}@{d.server}": (d.server, d.volume) for d in domain.constraints.vdisks}
-    return await _probed(inventory, wanted)
+    found = await _probed(inventory, wanted)
+    if domain.state is not State.ACTIVE or domain.runtime is None:
+        return found
+    for name, (service, volume) in wanted.items():
+        row = inventory.vds[service].volume(volume) if name in found else None
+        if row is None or disks.is_url(row.backend):
+            continue
+        if await asyncio.to_thread(disks.has_open, domain.runtime.pid, row.backend) is False:
+            why = f"LDom {domain.name} has another file open, which {row.backend} replaced"
+            found[name] = replace(found[name], replaced=why)
+    return found
 
 
 async def exported(

@@ -3,7 +3,7 @@ came beside it, is left out.
 """
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lodom.core.units import format_size
@@ -17,13 +17,18 @@ def words(verb: str, arguments: Mapping[str, Any]) -> list[str]:
     known = BY_NAME.get(verb)
     if known is None:
         return [verb]
-    form = max(known.forms, key=lambda form: _fit(form, arguments))
+    form = best_form(known.forms, arguments)
     return [known.shown or known.name, *_words(form, arguments)]
 
 
 def typed(verb: str, arguments: Mapping[str, Any]) -> str:
     """One line for a shell."""
     return shlex.join(["ldm", *words(verb, arguments)])
+
+
+def best_form(forms: Sequence[Form], arguments: Mapping[str, Any]) -> Form:
+    """The form that the arguments were most likely meant for."""
+    return max(forms, key=lambda form: _fit(form, arguments))
 
 
 def _fit(form: Form, arguments: Mapping[str, Any]) -> int:
@@ -41,18 +46,18 @@ def _words(form: Form, arguments: Mapping[str, Any]) -> Iterator[str]:
         if given:
             yield option.flag
             if option.value:
-                yield _word(option.value, given)
+                yield word(option.value, given)
     for prop in form.properties:
-        if (found := _merged(prop, arguments)) is not None:
+        if (found := merged(prop, arguments)) is not None:
             yield f"{prop.name}={found}"
     for operand in form.operands:
         if operand.many or operand.value is v.ONE_LDOM:
-            yield from (_word(operand.value, one) for one in arguments.get(operand.key) or ())
-        elif (found := _merged(operand, arguments)) is not None:
+            yield from (word(operand.value, one) for one in arguments.get(operand.key) or ())
+        elif (found := merged(operand, arguments)) is not None:
             yield found
 
 
-def _merged(part: Property | Operand, arguments: Mapping[str, Any]) -> str | None:
+def merged(part: Property | Operand, arguments: Mapping[str, Any]) -> str | None:
     """The one word of a part; several arguments of one word are put together again."""
     keys = part.key.split(",")
     if not any(key in arguments for key in keys):
@@ -65,7 +70,7 @@ def _merged(part: Property | Operand, arguments: Mapping[str, Any]) -> str | Non
             return f"{given['low']}-{given['high']}"
         case v.TARGET:
             return _target(given)
-    return _word(part.value, given[part.key])
+    return word(part.value, given[part.key])
 
 
 def _target(given: Mapping[str, Any]) -> str:
@@ -76,7 +81,8 @@ def _target(given: Mapping[str, Any]) -> str:
     return (f"{user}@" if user else "") + host + (f":{name}" if name else "")
 
 
-def _word(value: v.Value, given: Any) -> str:
+def word(value: v.Value, given: Any) -> str:
+    """The word for an argument of that kind; an empty one for what is cleared."""
     if value in (v.SIZE, v.SIZE_OR_NONE) and isinstance(given, int) and given:
         return format_size(given)
     if value is v.ASSIGNMENT:

@@ -238,6 +238,19 @@ def openers(facts: BackendFacts) -> list[str]:
     return found
 
 
+def has_open(pid: int, path: str) -> bool | None:
+    """Whether the process has the file or device at *path* open; None if it cannot be known."""
+    try:
+        status = os.stat(path)
+        opened = list(Path(f"/proc/{pid}/fd").iterdir())
+    except (OSError, ValueError):
+        return None
+    block = stat.S_ISBLK(status.st_mode)
+    number = status.st_rdev if block else status.st_dev
+    facts = BackendFacts(path, "block" if block else "file", inode=status.st_ino, device=number)
+    return any(_is(fd, facts) for fd in opened)
+
+
 def _is(fd: Path, facts: BackendFacts) -> bool:
     try:
         status = fd.stat()

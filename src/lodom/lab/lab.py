@@ -20,7 +20,7 @@ from lodom.client.http import Unreachable, call
 from lodom.core.errors import ConfigInvalid
 from lodom.core.units import MIB, format_size
 from lodom.host.topology import memory_available
-from lodom.lab.topology import Placed, Topology, machine_toml
+from lodom.lab.topology import CONCENTRATOR, DISK_SERVER, Placed, Topology, machine_toml
 
 ROOT = Path("/run/lodom-lab")
 WIRE, CLIENT = "lodom-wire", "lodom-client"
@@ -29,6 +29,7 @@ GUESTS = "10.97.1"
 """Network of the guests: the switches' bridges are joined over the wire."""
 USER, PASSWORD = "root", "lodom"
 READY_S, STOP_S = 60.0, 20.0
+TOOLS = ("ip", "tc", "mount", "umount", "nsenter", "unshare")
 BOOT = "boot_id"
 """File in a machine's folder: the kernel's boot id as its ldmd sees it, once it is there."""
 
@@ -109,6 +110,8 @@ class Lab:
         """
         if self._record.exists():
             raise LabFault("the lab is up already; ldm-lab down ends it")
+        if lacking := [tool for tool in TOOLS if not shutil.which(tool)]:
+            raise LabFault(f"not installed, or not in PATH: {', '.join(lacking)}")
         if topology.link.delay and not _has_netem():
             raise LabFault(f"link delay {topology.link.delay}: this kernel has no netem")
         needed, free = sum(m.size for m in topology.machines), memory_available()
@@ -152,8 +155,8 @@ class Lab:
             self._namespace(p.namespace)
             self._cable("wire", p.namespace, f"m{p.index}", "eth0")
             _in(p.namespace, "ip", "addr", "add", f"{p.address}/24", "dev", "eth0")
-            if topology.link.rate:
-                _shape(p.namespace, topology)
+            for discipline in topology.link.disciplines:
+                _in(p.namespace, "tc", "qdisc", "add", "dev", "eth0", *discipline)
         self._namespace(CLIENT)
         self._cable("wire", CLIENT, "cw", "eth0")
         self._cable("guests", CLIENT, "cg", "guests")
@@ -220,8 +223,8 @@ class Lab:
         units = 1 if m.crypto_units is None else min(1, m.crypto_units)
         low, high = m.console_ports
         commands: list[tuple[str, dict[str, Any]]] = [
-            ("add-vdiskserver", {"name": "primary-vds0", "ldom": "primary"}),
-            ("add-vconscon", {"low": low, "high": high, "name": "primary-vcc0", "ldom": "primary"}),
+            ("add-vdiskserver", {"name": DISK_SERVER, "ldom": "primary"}),
+            ("add-vconscon", {"low": low, "high": high, "name": CONCENTRATOR, "ldom": "primary"}),
             *(("add-vswitch", {"name": s, "ldom": "primary"}) for s in m.switches),
             ("set-mau", {"number": units, "ldom": "primary"}),
             ("set-vcpu", {"number": m.primary_strands, "ldom": "primary"}),
@@ -350,13 +353,6 @@ def _has_netem() -> bool:
         capture_output=True, check=False,
     )  # fmt: skip
     return probe.returncode == 0
-
-
-def _shape(namespace: str, topology: Topology) -> None:
-    _in(
-        namespace, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", topology.link.rate,
-        "burst", "256kb", "latency", "50ms",
-    )  # fmt: skip
 
 
 def _kind(link: dict[str, Any]) -> str:

@@ -30,7 +30,15 @@ def main() -> int:
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half made goes
     try:
-        return _do(Lab(), asked)
+        code = _do(Lab(), asked)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of our output has gone (ldm-lab status | head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as fault:  # no ip or tc, no room, no right
+        sys.stderr.write(f"ldm-lab: {fault.filename or 'failed'}: {fault.strerror or fault}\n")
+        return 1
     except (LabFault, LodomError, Refused, Unreachable) as fault:
         sys.stderr.write(f"ldm-lab: {fault}\n")
         return 1

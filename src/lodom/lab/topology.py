@@ -16,7 +16,7 @@ primary-memory = "512M"
 
 [link]
 rate = "1gbit"                     # tbf on each machine's side
-delay = "1ms"                      # only where the kernel has netem
+delay = "1ms"                      # on each machine's side; only where the kernel has netem
 """
 
 # ruff: noqa: RUF009 - key() and tables() make a dataclass field each
@@ -34,6 +34,7 @@ from lodom.core.units import GIB, MIB, format_size
 from lodom.daemon import config, toml, values
 from lodom.daemon.config import BusTable, RegionTable
 from lodom.daemon.toml import Source, key, table, tables
+from lodom.grammar import values as grammar
 from lodom.host.pool import PAGES
 
 
@@ -92,11 +93,21 @@ class LabMachine:
 
 
 @dataclass(frozen=True)
-class _Link:
+class Link:
     """[link]."""
 
     rate: str = key(_rate, "")
     delay: str = key(_delay, "")
+
+    @property
+    def disciplines(self) -> tuple[tuple[str, ...], ...]:
+        """Where and what tc puts on a machine's side: first the delay, the rate within it."""
+        # netem's usual limit of 1000 packets would drop what a fast link has on its way.
+        delay = ("netem", "delay", self.delay, "limit", "100000")
+        rate = ("tbf", "rate", self.rate, "burst", "256kb", "latency", "50ms")
+        kinds = [kind for kind, wanted in ((delay, self.delay), (rate, self.rate)) if wanted]
+        places = (("root", "handle", "1:"), ("parent", "1:1", "handle", "2:"))
+        return tuple((*place, *kind) for place, kind in zip(places, kinds, strict=False))
 
 
 @dataclass(frozen=True)
@@ -104,8 +115,12 @@ class Topology:
     """The whole lab."""
 
     machines: tuple[LabMachine, ...] = tables(LabMachine, "machine")
-    link: _Link = table(_Link)
+    link: Link = table(Link)
 
+
+TAKEN = ("client", "wire", "localhost")
+"""Names of the lab's own namespaces and hosts."""
+DISK_SERVER, CONCENTRATOR = "primary-vds0", "primary-vcc0"
 
 DEFAULT = Topology((LabMachine("dt90-319"), LabMachine("dt212-239")))
 
@@ -126,6 +141,8 @@ def load(path: Path) -> Topology:
             raise source.fault(at, "has no name")
         if machine.name in seen:
             raise source.fault(f"{at}.name", f'"{machine.name}": the name of another machine')
+        if machine.name in TAKEN:
+            raise source.fault(f"{at}.name", f'"{machine.name}": the lab has this name for itself')
         seen.add(machine.name)
         _check(machine, at, source)
     return found
@@ -143,6 +160,14 @@ def _check(m: LabMachine, at: str, source: Source) -> None:
     strands = m.cores * m.strands_per_core
     if m.primary_strands > strands:
         raise source.fault(f"{at}.primary-strands", f"more than the machine has, {strands}")
+    services = [*m.switches, DISK_SERVER, CONCENTRATOR]
+    for name in m.switches:
+        try:
+            grammar.NAME.convert(name)
+        except ValueError as why:
+            raise source.fault(f"{at}.switches", f'"{name}": {why}') from None
+        if services.count(name) > 1:
+            raise source.fault(f"{at}.switches", f'"{name}": the name of another service')
     try:  # the rest is for the machine's own configuration to judge
         config.parse(machine_toml(m, Path("/lab"), "10.97.0.1"), m.name).machine("lab")
     except ConfigInvalid as fault:

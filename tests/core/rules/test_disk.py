@@ -62,6 +62,17 @@ def test_r27_other_storage():
     ]
 
 
+def test_r27_a_file_replaced_under_the_running_domain():
+    """The lock handshake proves that both machines see the new one; the domain has the old."""
+    case = volume(backend=BackendFacts(handshake=True))
+    (disk,) = case.domain.disks
+    stale = replace(disk, backend=replace(disk.backend, replaced="another file is open"))
+    moved = replace(case, domain=replace(case.domain, disks=(stale,)))
+    assert [(r, s, t.rpartition(": ")[2]) for r, s, t in brief(moved)] == [
+        ("R27", "blocker", "another file is open")
+    ]
+
+
 def test_r27_no_evidence_is_a_warning():
     assert [(r, s) for r, s, _ in brief(volume(backend=BackendFacts()))] == [("R27", "warning")]
 

@@ -26,6 +26,8 @@ class BackendFacts:
     """Opened past the host's page cache."""
     problem: str = ""
     """Why it cannot be used."""
+    replaced: str = ""
+    """On the source: why it is not what the running domain reads and writes."""
     handshake: bool = False
     """On the target: the source's lock was seen, and seen to go."""
     layers: tuple["BackendFacts", ...] = ()

@@ -117,6 +117,7 @@ def storage_differs(case: Case) -> Iterator[Found]:
     Example:
         Two LUNs with different WWNs: refused.  A local file on each machine: a warning, unless
         their file systems or sizes are known to differ.  Each image below a qcow2 image counts.
+        A file that was replaced under the running domain, by mv or rsync: refused.
 
     Sentence:
         Each logical volume refers to the same storage on both machines.

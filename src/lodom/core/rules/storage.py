@@ -29,9 +29,9 @@ _WORST = (Verdict.OTHER, Verdict.UNKNOWN, Verdict.SAME)
 def compare(source: BackendFacts, target: BackendFacts) -> Evidence:
     """The evidence that both are the same storage, with all images below: the worst of each.
 
-    Same: the lock handshake, or an equal WWN, VPD or NVMe identity.  Other: identities of one kind
-    that differ, another size, known file systems that differ.  All else, a lock not seen included,
-    proves nothing.
+    Same: the lock handshake, or an equal WWN, VPD or NVMe identity.  Other: a file that took the
+    place of the one in use, identities of one kind that differ, another size, known file systems
+    that differ.  All else, a lock not seen included, proves nothing.
 
     Source: DESIGN section 7; rule R27.
     """
@@ -47,6 +47,8 @@ def compare(source: BackendFacts, target: BackendFacts) -> Evidence:
 
 
 def _compare(source: BackendFacts, target: BackendFacts) -> Evidence:
+    if source.replaced:  # the handshake would prove that both see what took its place
+        return Evidence(Verdict.OTHER, source.replaced)
     if target.handshake:
         return Evidence(Verdict.SAME, "the target saw the source's lock come and go")
     if source.size and target.size and source.size != target.size:
