@@ -105,6 +105,7 @@ def test_back_up_and_removal(walk: Walk) -> None:
     alpha.run("until ldm -V >/dev/null 2>&1; do sleep 0.2; done")
     walk.through("Removing")
     assert network(alpha) == walk.before
+    assert "/run/lodom/pool" not in alpha.run("cat /proc/mounts")
     left = alpha.run("find /usr/local /etc/pam.d /lib/systemd -name '*ldm*' -o -name '*lodom*'")
     assert left == ""
     assert alpha.run("ls /etc/lodom /var/lib/lodom | wc -l") != "0\n"
