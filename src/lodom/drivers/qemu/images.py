@@ -34,7 +34,7 @@ def inspect(disk: GuestDisk) -> Image:
     path = Path(disk.backend)
     try:
         mode = path.stat().st_mode
-        wanted = path.suffix == ".qcow2" and stat.S_ISREG(mode)
+        wanted = disk.backend.endswith(".qcow2")
         with path.open("rb") as file:
             found = file.read(4) == _QCOW2
     except OSError as e:
