@@ -60,6 +60,9 @@ def test_back_ends_that_are_no_files(tmp_path):
     assert node["server"] == {"type": "unix", "path": "/s"}
     with pytest.raises(NotSupported):
         images.inspect(GuestDisk("d", 0, "http://host/image"))
+    for odd in ("nbd://host:port/e", "nbd://host:99999/e", "nbd://[::1/e"):
+        with pytest.raises(NotSupported, match="its form is nbd://"):
+            images.inspect(GuestDisk("d", 0, odd))
     with pytest.raises(StepFailed, match="No such file"):
         images.inspect(GuestDisk("d", 0, str(tmp_path / "none")))
 
