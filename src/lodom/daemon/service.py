@@ -21,7 +21,6 @@ from lodom.daemon.load import Loads
 from lodom.daemon.loop import Loop
 from lodom.daemon.peers import Peers
 from lodom.daemon.recorder import Recorder
-from lodom.grammar.arguments import check
 from lodom.host.boot import boottime
 from lodom.peer.identity import Identity, fingerprint
 from lodom.peer.trust import Trust, read_certificate
@@ -56,7 +55,6 @@ class Service:
         Raises:
             LodomError: the command ended with it.
         """
-        check(verb, arguments)
         if verb in VIEWS:
             yield {"result": view(verb, arguments, self._loop.engine.inventory, self._live())}
         elif verb == "list-history":

@@ -280,7 +280,7 @@ _OURS = (
     Verb("show-fingerprint", "", READ, "Fingerprint of this machine's certificate",
          (_form(),), ours=True, hidden=True, note="ldm-setup fingerprint"),
     Verb("stop-guests", "", WRITE, "Stop all guests because the host goes down",
-         (_form(Operand("timeout", v.COUNT_OR_NONE)),), ours=True, hidden=True,
+         (_form(Operand("timeout", v.COUNT)),), ours=True, hidden=True,
          note="ldm-setup stop-guests; timeout in seconds"),
     Verb("start-guests", "", WRITE, "Start what stop-guests stopped",
          (_form(),), ours=True, hidden=True, note="ldm-setup start-guests"),
