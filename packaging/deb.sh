@@ -65,6 +65,7 @@ if [ "$1" = remove ]; then
     if [ -d /run/systemd/system ]; then
         systemctl disable --now lodom-guests.service lodom-memory.service ldmd.service
     fi
+    ldmd --release-memory || : # else the next boot does it
 fi
 END
 cat >"$stage/DEBIAN/postrm" <<'END'

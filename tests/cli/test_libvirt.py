@@ -101,6 +101,45 @@ def test_what_must_be_done_before() -> None:
     assert plan_of("cloud").before == []
 
 
+DETAILS = """<domain><name>x</name><memory>1</memory><vcpu cpuset="0-3">1</vcpu><devices>
+<disk type="file" device="disk"><source file="/srv/x.img"><encryption format="luks"/></source>
+  <target dev="vda" bus="virtio"/><serial>ROOT1</serial><shareable/>
+  <iotune><total_iops_sec>9</total_iops_sec></iotune><backingStore/></disk>
+<disk type="file" device="cdrom"><source file="/srv/tools.img"/><target dev="sda"/></disk>
+<disk type="block" device="disk"><driver type="qcow2"/><source dev="/dev/vg/x"/>
+  <target dev="vdb" bus="virtio"/></disk>
+<disk type="network" device="disk"><driver type="qcow2"/>
+  <source protocol="nbd" name="e"><host name="h"/></source><target dev="vdc" bus="virtio"/></disk>
+<disk type="network" device="disk"><source protocol="rbd" name="p/i"><snapshot name="s"/>
+  <config file="/etc/ceph/b.conf"/></source><target dev="vdd" bus="virtio"/></disk>
+<interface type="bridge"><source bridge="br0"/><filterref filter="clean-traffic"/>
+  <link state="down"/><mtu size="9000"/><port isolated="yes"/></interface>
+</devices></domain>"""
+
+
+def test_what_a_device_loses_is_said() -> None:
+    """Not only whole devices: a filter that is gone, a card that was unplugged."""
+    plan = translate(DETAILS.encode())
+    for words in (
+        "CPUs 0-3 of the host", "encryption of disk vda", "serial of disk vda: in the guest",
+        "shareable of disk vda", "iotune of disk vda", "CD sda: a read-only disk",
+        "filterref of vnet0: nothing filters", "link of vnet0: the device is connected",
+        "mtu of vnet0", "port of vnet0",
+    ):  # fmt: skip
+        assert any(line.startswith(words) for line in plan.lost), words
+    assert not any("backingStore" in line for line in plan.lost)
+    assert ["add-vdsdev", "rbd:p/i@s:conf=/etc/ceph/b.conf", "x-vdd@primary-vds0"] in plan.commands
+
+
+def test_an_image_that_is_no_file_is_neither_moved_nor_taken_for_raw() -> None:
+    """``mv`` of a device would move its node; the guest would see the image itself."""
+    plan = translate(DETAILS.encode())
+    assert plan.before == []
+    for disk, back_end in (("vdb", "/dev/vg/x"), ("vdc", "nbd://h:10809/e")):
+        assert any(line.startswith(f"disk {disk}: qcow2 in {back_end}") for line in plan.lost)
+        assert not any(disk in words for words in plan.commands)
+
+
 SILENT = {"name", "currentMemory", "on_poweroff", "os", "devices", "vcpu", "interface", "console"}
 """Told of under another word, or always so."""
 

@@ -117,6 +117,12 @@ def test_a_bridge_that_is_too_small_for_guests_is_named():
     assert notes(replace(NIC, kind="bridge")) == ()
 
 
+def test_a_bridge_whose_address_is_its_guests_is_named():
+    (note,) = notes(replace(NIC, kind="bridge", steady=False))
+    assert note.startswith("the MAC of eth0 changes as guests come and go")
+    assert note.endswith(": ip link set eth0 address 52:54:00:12:34:56")
+
+
 @pytest.mark.parametrize(
     ("file", "text", "found"),
     [
@@ -304,6 +310,26 @@ def test_a_nic_with_the_host_s_address_is_refused_and_nothing_is_changed(namespa
         add(net_dev=device)
     settle()
     assert seen() == before
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("kind", "steady"), [("1", False), ("3", True), ("", True)])
+def test_a_bridge_without_a_card_keeps_its_address_only_if_it_was_set(
+    namespace, tmp_path, kind, steady
+):
+    """What the kernel says of the address; a bridge with a card has that of the card."""
+
+    async def look() -> Device:
+        async with links.netlink("looking") as netlink:
+            return await links.device(netlink, "br0", tmp_path)
+
+    folder = tmp_path / "sys/class/net/br0"
+    folder.mkdir(parents=True)
+    (folder / "addr_assign_type").write_text(f"{kind}\n")
+    ip("link", "add", "br0", "type", "bridge")
+    assert asyncio.run(look()).steady is steady
+    ip("link", "set", bare(up=True), "master", "br0")
+    assert asyncio.run(look()).steady
 
 
 @pytest.mark.live

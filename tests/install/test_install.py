@@ -3,6 +3,7 @@
 The guest is the small one of the tests, which counts on a TCP port.
 """
 
+import re
 import subprocess
 
 import pytest
@@ -39,6 +40,7 @@ def test_from_bare_hosts_to_trust(walk: Walk) -> None:
     assert alpha.tried("su -s /bin/bash mover -c 'ldm list'").code == 0
     assert alpha.tried("su -s /bin/bash nobody -c 'ldm list'").code != 0
     assert ":6482 " in alpha.run("ss -Hltn")
+    assert re.search(r" done +ldm trust-peer .* beta\n", alpha.run("ldm list-history"))
     second = alpha.tried("ldmd")  # while the first one serves
     assert second.code == 1
     assert second.said.startswith("ldmd: ")
@@ -105,6 +107,7 @@ def test_back_up_and_removal(walk: Walk) -> None:
     alpha.run("until ldm -V >/dev/null 2>&1; do sleep 0.2; done")
     walk.through("Removing")
     assert network(alpha) == walk.before
+    assert "/run/lodom/pool" not in alpha.run("cat /proc/mounts")
     left = alpha.run("find /usr/local /etc/pam.d /lib/systemd -name '*ldm*' -o -name '*lodom*'")
     assert left == ""
     assert alpha.run("ls /etc/lodom /var/lib/lodom | wc -l") != "0\n"

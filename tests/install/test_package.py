@@ -77,3 +77,15 @@ def test_its_scripts_are_shell(package: Path, tmp_path: Path) -> None:
     ran("dpkg-deb", "--control", package, tmp_path)
     for name in ("postinst", "prerm", "postrm"):
         ran("sh", "-n", tmp_path / name)
+
+
+@pytest.mark.parametrize("prefix", ["/usr/local", "/opt/lodom"])
+def test_systemd_finds_the_units_of_any_prefix(prefix: str, wheels: Path, tmp_path: Path) -> None:
+    """They are where it looks, name the programs of the prefix, and go with the installation."""
+    words = ["--destdir", tmp_path, "--prefix", prefix]
+    ran(ROOT / "install", *words, "--wheels", wheels)
+    looked_at = [tmp_path / f"{top}/systemd/system" for top in ("etc", "usr/local/lib", "usr/lib")]
+    (unit,) = [u for folder in looked_at if (u := folder / "ldmd.service").exists()]
+    assert f"ExecStart={prefix}/bin/ldmd\n" in unit.read_text()
+    ran(ROOT / "install", "--uninstall", *words)
+    assert [p.name for p in tmp_path.rglob("*") if not p.is_dir()] == ["machine.toml"]

@@ -47,6 +47,18 @@ def test_nothing_that_happens_to_ldmd_happens_to_a_guest() -> None:
         assert not {key for key, _ in options(unit)} & bound, unit
 
 
+def test_ldmd_is_started_again_however_often_it_fails() -> None:
+    """systemd would give up after five starts within ten seconds."""
+    assert ("StartLimitIntervalSec", "0") in options(PACKAGING / "ldmd.service")
+
+
+def test_the_guests_go_down_in_order_also_when_their_start_was_refused() -> None:
+    """systemd runs no ``ExecStop`` of a unit whose start has failed."""
+    guests = dict(options(PACKAGING / "lodom-guests.service"))
+    assert guests["ExecStart"] == "-@BIN@/ldm-setup start-guests"
+    assert guests["RemainAfterExit"] == "yes"
+
+
 def test_the_guests_go_down_before_ldmd_and_within_the_time_of_their_unit() -> None:
     guests = dict(options(PACKAGING / "lodom-guests.service"))
     assert guests["After"] == "ldmd.service"  # stopped in the other order

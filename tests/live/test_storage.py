@@ -145,9 +145,13 @@ def test_a_volume_in_use_names_its_user(
     made = [domains("ldg1"), domains("ldg2")]
     give(world.a, "ldg1", "one", "device")
     give(world.a, "ldg2", "two")
+    world.a.ldm("bind-domain", "ldg2")
     with Heartbeats() as beats:
         made[0].start(beats)
         (pid,) = world.a.qemus("ldg1")
+        said = world.a.tried("start-domain", "ldg2")
+        assert f"{file} is in use by lodom-ldg1 (process {pid})" in said.err
+        world.a.ldm("unbind-domain", "ldg2")
         said = world.a.tried("bind-domain", "ldg2")
         assert said.code != 0
         assert f"{file} is in use by lodom-ldg1 (process {pid})" in said.err

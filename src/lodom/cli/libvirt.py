@@ -45,6 +45,27 @@ _ELSE = {
     "features": "the machine's own are used",
     "on_crash": "ldm set-domain failure-policy=... is about masters; a panic restarts the guest",
 }
+_DISK = {
+    "serial": "in the guest, name the disk by UUID or label, not by this",
+    "wwn": "in the guest, name the disk by UUID or label, not by this",
+    "encryption": "Lodom opens no encrypted image: qemu-img convert it first",
+    "shareable": "a disk belongs to one domain",
+    "transient": "what the guest writes stays",
+    "host": "the monitors are those of ceph.conf",
+}
+"""What of a disk or its source is not taken over, and why."""
+_DISK_KEPT = {
+    "driver", "source", "target", "address", "alias", "boot", "readonly", "auth", "backingStore",
+    "config", "snapshot",
+}  # fmt: skip
+_NIC = {
+    "filterref": "nothing filters what it sends; do it in the host's bridge",
+    "bandwidth": "nothing limits it",
+    "mtu": "that of the switch counts: ldm set-vsw mtu=...",
+    "link": "the device is connected",
+    "port": "it reaches every device of the switch",
+}
+_NIC_KEPT = {"mac", "source", "model", "boot", "vlan", "target", "address", "alias"}
 _MEANT = {"on_poweroff": "destroy", "on_reboot": "restart"}
 """What they say usually, and what always happens here."""
 
@@ -144,6 +165,10 @@ def _size(plan: Plan, root: ElementTree.Element) -> None:
     plan.kept.append(f"{count} virtual CPUs")
     if str(count) != most:
         plan.lost.append(f"room for {most} CPUs: ldm add-vcpu adds them when they are wanted")
+    if vcpu is not None and vcpu.get("cpuset"):
+        plan.lost.append(
+            f"CPUs {vcpu.get('cpuset')} of the host: the domain gets strands of its own"
+        )
     _add(plan, "set-vcpu", str(count))
     memory = root.find("memory")
     if memory is None:
@@ -182,6 +207,10 @@ def _disk(plan: Plan, element: ElementTree.Element, service: str) -> _Device | N
         return None
     driver = element.find("driver")
     form = "raw" if driver is None else driver.get("type", "raw")
+    if form != "raw" and (not backend.startswith("/") or backend.startswith("/dev/")):
+        why = f"{form} in {backend}, where only raw disks can be: qemu-img convert it to a file"
+        plan.lost.append(f"disk {name}: {why}, then ldm add-vdsdev and ldm add-vdisk")
+        return None
     backend = _formatted(plan, name, backend, form)
     read_only = kind == "cdrom" or element.find("readonly") is not None
     options = ["options=ro"] if read_only else []
@@ -189,10 +218,27 @@ def _disk(plan: Plan, element: ElementTree.Element, service: str) -> _Device | N
     plan.commands.append(["add-vdsdev", *options, backend, volume])
     _add(plan, "add-vdisk", name, volume)
     plan.kept.append(f"disk {name}: {backend}{', read-only' if read_only else ''}")
+    if kind == "cdrom" and not backend.endswith(".iso"):
+        plan.lost.append(f"CD {name}: a read-only disk, as its name does not end in .iso")
+    _of(plan, f"disk {name}", element, _DISK_KEPT, _DISK)
     bus = "" if target is None else target.get("bus", "virtio")
     if kind != "cdrom" and bus != "virtio":
         plan.lost.append(f"disk {name}: bus {bus} becomes virtio; the guest needs its drivers")
     return _Device(name, _order(element))
+
+
+def _of(
+    plan: Plan, what: str, element: ElementTree.Element, kept: set[str], lost: dict[str, str]
+) -> None:
+    """Say what else *element* and its source have."""
+    source = element.find("source")
+    own = [] if source is None else list(source)
+    if source is not None and source.get("protocol") == "nbd":
+        kept = kept | {"host"}
+    for child in [*element, *own]:
+        if child.tag not in kept:
+            why = lost.get(child.tag, "there is nothing like it")
+            plan.lost.append(f"{child.tag} of {what}: {why}")
 
 
 def _backend(element: ElementTree.Element) -> str:
@@ -207,7 +253,10 @@ def _backend(element: ElementTree.Element) -> str:
     if source.get("protocol") == "rbd" and where:
         auth = element.find("auth")
         user = "" if auth is None else f":id={auth.get('username', 'admin')}"
-        return f"rbd:{where}{user}"
+        at, conf = source.find("snapshot"), source.find("config")
+        snapshot = "" if at is None else f"@{at.get('name', '')}"
+        file = "" if conf is None else f":conf={conf.get('file', '')}"
+        return f"rbd:{where}{snapshot}{user}{file}"
     if source.get("protocol") == "nbd" and host is not None and host.get("name"):
         return f"nbd://{host.get('name')}:{host.get('port', '10809')}/{where}"
     return ""
@@ -242,6 +291,7 @@ def _nic(plan: Plan, element: ElementTree.Element, number: int, switch: str) -> 
         plan.lost.append(f"network card {model.get('type')}: {name} is virtio; mind its drivers")
     if element.find("vlan") is not None:
         plan.lost.append(f"VLAN of {name}: ldm set-vnet pvid=... {name} {plan.name}")
+    _of(plan, name, element, _NIC_KEPT, _NIC)
     return _Device(name, _order(element))
 
 

@@ -35,6 +35,15 @@ async def probe(backend: str) -> disks.BackendFacts:
 
 async def unusable(facts: disks.BackendFacts, *, read_only: bool) -> str:
     """Why a back end cannot be used now; empty if it can."""
+    if why := await in_use(facts, read_only=read_only):
+        return why
+    if not facts.writable and not read_only and facts.kind != "url":
+        return "is not writable; export it with options=ro"
+    return facts.odd
+
+
+async def in_use(facts: disks.BackendFacts, *, read_only: bool) -> str:
+    """Who has the back end, hypervisors of every machine included; empty: nobody in the way."""
     if why := taken(facts):
         return why
     for image, writes in ((facts, not read_only), *((layer, False) for layer in facts.layers)):
@@ -42,9 +51,7 @@ async def unusable(facts: disks.BackendFacts, *, read_only: bool) -> str:
         if lock.written if image is not facts else writes and (lock.written or lock.exclusive):
             users = await asyncio.to_thread(disks.openers, image)
             return _of(facts, image, f"is in use by {', '.join(users) or 'another machine'}")
-    if not facts.writable and not read_only and facts.kind != "url":
-        return "is not writable; export it with options=ro"
-    return facts.odd
+    return ""
 
 
 def taken(facts: disks.BackendFacts) -> str:

@@ -177,7 +177,7 @@ class Interpreter:
     async def _taken(self, spec: GuestSpec) -> str:
         """Why a disk cannot be used any more, since the domain was bound: mounted, for one.
 
-        QEMU's own lock sees to other hypervisors.
+        QEMU's own lock has the last word on other hypervisors, and knows no names.
         """
         for disk in spec.disks:
             if disks.is_url(disk.backend):
@@ -186,7 +186,7 @@ class Interpreter:
                 facts = await backends.probe(disk.backend)
             except LodomError as error:
                 return str(error)
-            if why := backends.taken(facts):
+            if why := await backends.in_use(facts, read_only=disk.read_only):
                 return f"{disk.backend} {why}"
         return ""
 

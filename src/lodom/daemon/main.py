@@ -75,6 +75,9 @@ def main() -> int:
     parser.add_argument(
         "--reserve-memory", action="store_true", help="make the memory pool ready, early at boot"
     )
+    parser.add_argument(
+        "--release-memory", action="store_true", help="give the memory pool back to the host"
+    )
     parser.add_argument("--version", action="version", version=f"ldmd {__version__}")
     arguments = parser.parse_args()
     if arguments.doctor:
@@ -84,7 +87,9 @@ def main() -> int:
     if sys.flags.optimize:
         parser.error("asserts guard the state machines: ldmd does not run under -O")
     set_up_log(debug=arguments.debug)
-    work = _reserve if arguments.reserve_memory else _serve
+    work = _serve
+    if arguments.reserve_memory or arguments.release_memory:
+        work = _reserve if arguments.reserve_memory else _release
     try:
         settings = config.load(arguments.config)
         set_up_log(debug=arguments.debug, form=settings.log.format)
@@ -133,6 +138,13 @@ async def _reserve(settings: Config) -> None:
         if known := store.load(machine):
             inventory = _booted(store, known)
             await Pool.open(settings.pool(machine, kept_by_primary(inventory)))
+
+
+async def _release(settings: Config) -> None:
+    """The host has its memory back, as after a boot; the kernel refuses what a guest still uses."""
+    async with AsyncExitStack() as stack:
+        store = _open(settings, stack)  # an ldmd that runs holds it
+        await Pool(settings.pool(settings.machine(store.instance), ())).remove()
 
 
 async def _serve(settings: Config) -> None:

@@ -64,8 +64,7 @@ class Service:
         elif verb == "show-fingerprint":
             yield {"result": {"fingerprint": self._identity.fingerprint}}
         elif verb == "trust-peer":
-            with self._recorder.noted(ids.new_id(), user, verb, arguments):
-                yield {"result": await self._accept(arguments)}
+            yield {"result": await self._trusted(user, arguments)}
         elif verb == "examine-peer":
             found = await self._peers.examiner.examine(*self._peers.address(str(arguments["host"])))
             yield {"result": msgspec.to_builtins(found)}
@@ -76,7 +75,7 @@ class Service:
     async def _order(self, user: str, verb: str, arguments: Document) -> AsyncIterator[Document]:
         password = arguments.pop("password", "")
         if accepted := arguments.pop("accept", ""):
-            await self._accept({"host": arguments["host"], "fingerprint": accepted})
+            await self._trusted(user, {"host": arguments["host"], "fingerprint": accepted})
         if verb == "migrate-domain" and not arguments.get("user"):
             arguments["user"] = user
         count = max(1, len(arguments.get("ldoms") or ()))
@@ -116,6 +115,11 @@ class Service:
         finally:
             if not ended:
                 self._loop.post(RequestLost(request))
+
+    async def _trusted(self, user: str, arguments: Mapping[str, Any]) -> Document:
+        """As ``_accept``; over in the history before the answer, which nobody need wait for."""
+        with self._recorder.noted(ids.new_id(), user, "trust-peer", arguments):
+            return await self._accept(arguments)
 
     async def _accept(self, arguments: Mapping[str, Any]) -> Document:
         """Accept a peer's certificate: the one with the fingerprint given, or show it."""

@@ -19,6 +19,7 @@ _UP, _LOOPBACK = 0x1, 0x8  # IFF_UP, IFF_LOOPBACK
 _PERMANENT = 0x80  # IFA_F_PERMANENT
 _LINK_SCOPE = 253  # RT_SCOPE_LINK
 _INET6 = 10  # AF_INET6
+_RANDOM = "1"  # NET_ADDR_RANDOM
 _UNICAST, _KERNEL = 1, 2  # RTN_UNICAST, RTPROT_KERNEL
 
 
@@ -96,6 +97,8 @@ async def device(ip: Any, name: str, root: Path = Path("/")) -> Device:
         raise InvalidValue(what="net-dev", value=name, why="there is no such network device")
     gateways, routes = await _routes(ip, link.index)
     sysfs = root / "sys/class/net" / name
+    cards = [one for one in there if one.master == link.index and one.kind != "tun"]
+    steady = bool(cards) or _text(sysfs / "addr_assign_type").strip() != _RANDOM
     return Device(
         name=name,
         kind=link.kind,
@@ -111,6 +114,7 @@ async def device(ip: Any, name: str, root: Path = Path("/")) -> Device:
         gateways=gateways,
         routes=routes,
         manager=manager(name, link.index, root),
+        steady=steady,
         spare=next(f"br{n}" for n in range(1000) if f"br{n}" not in names.values()),
     )
 

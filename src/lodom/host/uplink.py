@@ -49,6 +49,8 @@ class Device:
     """Other networks that are routed through it, without those of its own addresses."""
     manager: str = ""
     """Who manages it, one of the names of ``RECIPES``; empty if not known."""
+    steady: bool = True
+    """Its MAC stays.  That of a bridge without a card and without a set one is its guests'."""
     spare: str = "br0"
     """A name that no device of the host has."""
 
@@ -88,12 +90,20 @@ def _small(device: Device, mtu: int) -> InvalidValue:
 
 def notes(device: Device) -> tuple[str, ...]:
     """What the administrator should know of a bridge that is used as it is."""
-    if device.kind == "bridge" and device.mtu < LEAST_MTU:
-        return (
+    if device.kind != "bridge":
+        return ()
+    found = []
+    if device.mtu < LEAST_MTU:
+        found.append(
             f"{device.name} has MTU {device.mtu} and guests expect {LEAST_MTU}: "
-            f"ip link set {device.name} mtu {LEAST_MTU}, or set {device.mtu} inside the guests",
+            f"ip link set {device.name} mtu {LEAST_MTU}, or set {device.mtu} inside the guests"
         )
-    return ()
+    if not device.steady:
+        found.append(
+            f"the MAC of {device.name} changes as guests come and go, and who talks to this host "
+            f"through it loses it for a while: ip link set {device.name} address {device.mac}"
+        )
+    return tuple(found)
 
 
 def carries(device: Device) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from lodom.core.errors import NotSupported, StepFailed
 from lodom.core.model.guest import GuestDisk
 from lodom.drivers.qemu import images, launch, probe, process
 from lodom.drivers.qemu.agent import Agent, AgentRefused, AgentSilent
+from lodom.host import disks
 
 QCOW2 = b"QFI\xfb" + bytes(508)
 
@@ -29,6 +31,27 @@ def test_a_raw_image_is_never_taken_for_qcow2(tmp_path):
         images.inspect(image(tmp_path / "raw.qcow2", bytes(512)))
 
 
+@pytest.mark.live
+def test_a_device_is_qcow2_by_its_name_as_a_file_is(tmp_path: Path) -> None:
+    """A guest that got the image itself as its disk would write over it."""
+    file = image(tmp_path / "disk.img", QCOW2).backend
+    done = subprocess.run(
+        ["losetup", "--find", "--show", file], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no loop device here: {done.stderr.strip()}")
+    device = done.stdout.strip()
+    try:
+        named = tmp_path / "volume.qcow2"
+        named.symlink_to(device)
+        found = images.inspect(GuestDisk("d", 0, str(named)))
+        assert (found.protocol["driver"], found.format) == ("host_device", "qcow2")
+        assert disks.probe(str(named)).format == found.format
+        assert images.inspect(GuestDisk("d", 0, device)).format == "raw"
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
 def test_back_ends_that_are_no_files(tmp_path):
     node = images.inspect(GuestDisk("d", 0, "nbd://host:1/a%20b")).protocol
     server = {"type": "inet", "host": "host", "port": "1"}
@@ -37,6 +60,9 @@ def test_back_ends_that_are_no_files(tmp_path):
     assert node["server"] == {"type": "unix", "path": "/s"}
     with pytest.raises(NotSupported):
         images.inspect(GuestDisk("d", 0, "http://host/image"))
+    for odd in ("nbd://host:port/e", "nbd://host:99999/e", "nbd://[::1/e"):
+        with pytest.raises(NotSupported, match="its form is nbd://"):
+            images.inspect(GuestDisk("d", 0, odd))
     with pytest.raises(StepFailed, match="No such file"):
         images.inspect(GuestDisk("d", 0, str(tmp_path / "none")))
 

@@ -34,7 +34,7 @@ def inspect(disk: GuestDisk) -> Image:
     path = Path(disk.backend)
     try:
         mode = path.stat().st_mode
-        wanted = path.suffix == ".qcow2" and stat.S_ISREG(mode)
+        wanted = disk.backend.endswith(".qcow2")
         with path.open("rb") as file:
             found = file.read(4) == _QCOW2
     except OSError as e:
@@ -63,10 +63,15 @@ def _network(url: str) -> dict[str, Any]:
     """The protocol node of ``nbd://host:port/export`` or ``nbd+unix:///export?socket=PATH``."""
     if url.startswith("rbd:"):
         return _rbd(url)
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 10809
+    except ValueError as e:
+        why = f"its form is nbd://HOST[:PORT]/EXPORT ({e})"
+        raise NotSupported(what=f"back end {url}", why=why) from e
     export = unquote(parts.path.lstrip("/"))
     if parts.scheme == "nbd" and parts.hostname:
-        server = {"type": "inet", "host": parts.hostname, "port": str(parts.port or 10809)}
+        server = {"type": "inet", "host": parts.hostname, "port": str(port)}
     elif parts.scheme == "nbd+unix" and parts.query.startswith("socket="):
         server = {"type": "unix", "path": unquote(parts.query.removeprefix("socket="))}
     else:
