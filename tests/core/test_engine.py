@@ -18,7 +18,7 @@ from lodom.core.errors import (
     WrongState,
 )
 from lodom.core.lifecycle.domain import strangers
-from lodom.core.migration import conduct
+from lodom.core.migration import doubt
 from lodom.core.model.domain import State
 from lodom.core.units import GIB, MIB
 from lodom.core.views import Live, view
@@ -333,13 +333,13 @@ def test_who_may_still_cede_back_is_no_reason_to_give_the_copy_up(world, a, b):
     (row,) = a.inventory.outgoing.values()
     for heard in ({"b": (2, "instance-b")}, {"c": (2, "instance-b")}, {"b": (3, "instance-a")}):
         order = ev.CommandGiven("r", "recover-domain", {"ldom": "ldg1"}, {}, heard=heard)
-        (reply,) = conduct.recover(a.inventory, order).effects
+        (reply,) = doubt.recover(a.inventory, order).effects
         assert "take LDom ldg1 back" in reply.result["action"]
     forgotten = a.inventory.put("outgoing", row.id, replace(row, unknown=True))
     order = ev.CommandGiven(
         "r", "recover-domain", {"ldom": d.name}, {}, heard={"b": (2, row.target)}
     )
-    (reply,) = conduct.recover(forgotten, order).effects
+    (reply,) = doubt.recover(forgotten, order).effects
     assert "here up" in reply.result["action"]
 
 
