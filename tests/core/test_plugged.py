@@ -121,7 +121,7 @@ def test_a_device_that_the_guest_throws_out_is_not_asked_for_any_more(a):
 
 def test_no_port_no_device(a):
     """Beyond the ports of the process, or in a process that an earlier release started."""
-    with pytest.raises(WrongState, match="places for ids below 8; stop and start it"):
+    with pytest.raises(WrongState, match="places for ids below 3; stop and start it"):
         a.ldm("add-vdisk", **DISK, id=9)
     d = domain(a)
     old = replace(d, runtime=replace(d.runtime, disk_ports=0))
@@ -138,10 +138,10 @@ def test_set_vnet_names_what_needs_a_stop(a):
 
 
 @pytest.mark.parametrize(
-    ("indexes", "wanted"), [((), 8), ((3,), 8), ((4,), 16), ((0, 12), 24), ((23,), 24)]
+    ("indexes", "wanted"), [((), 3), ((3,), 7), ((4,), 8), ((0, 12), 16), ((23,), 24)]
 )
-def test_ports_are_whole_slots_with_room_to_spare(indexes, wanted):
-    assert ports(indexes) == wanted
+def test_ports_with_room_to_spare(indexes, wanted):
+    assert ports(indexes, 3) == wanted
 
 
 def test_nothing_is_plugged_while_the_system_may_boot(a):

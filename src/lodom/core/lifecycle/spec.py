@@ -11,15 +11,16 @@ MAX_VCPUS = 64
 """Slots that a guest is made for, unless its machine has fewer strands."""
 
 
-SPARE_PORTS = 4
-"""Places for devices to come that a process has at least, as far as ``MAX_DEVICES`` allows."""
-_PORTS_A_SLOT = 8
+SPARE_DISKS, SPARE_NICS = 3, 1
+"""Places for devices to come that a process has, as far as ``MAX_DEVICES`` allows.
+
+Each costs some milliseconds of the time that a guest stands still when it moves.
+"""
 
 
-def ports(indexes: Iterable[int]) -> int:
-    """How many ports a process gets whose devices have *indexes*: whole PCI slots."""
-    needed = max(indexes, default=-1) + 1 + SPARE_PORTS
-    return min(MAX_DEVICES, -(-needed // _PORTS_A_SLOT) * _PORTS_A_SLOT)
+def ports(indexes: Iterable[int], spare: int) -> int:
+    """How many ports a process gets whose devices have *indexes*."""
+    return min(MAX_DEVICES, max(indexes, default=-1) + 1 + spare)
 
 
 def platform(inventory: Inventory, domain: Domain) -> Platform:
@@ -47,6 +48,7 @@ def guest_spec(inventory: Inventory, domain: Domain, *, like: Runtime | None = N
     plugged = like.plugged if like else tuple(range(len(bound.vcpus)))
     everywhere = tuple(sorted({c for cpus in pinned.values() for c in cpus}))
     boot = domain.constraints.variable
+    disks, nics = ([x.id for x in y] for y in (domain.constraints.vdisks, domain.constraints.vnets))
     return GuestSpec(
         uuid=domain.uuid,
         name=domain.name,
@@ -63,8 +65,8 @@ def guest_spec(inventory: Inventory, domain: Domain, *, like: Runtime | None = N
         kernel_args=boot("boot-args"),
         crypto=len(bound.crypto),
         crypto_ports=max(len(bound.crypto), like.crypto_ports if like else 0),
-        disk_ports=like.disk_ports if like else ports(d.id for d in domain.constraints.vdisks),
-        nic_ports=like.nic_ports if like else ports(n.id for n in domain.constraints.vnets),
+        disk_ports=like.disk_ports if like else ports(disks, SPARE_DISKS),
+        nic_ports=like.nic_ports if like else ports(nics, SPARE_NICS),
     )
 
 
