@@ -80,7 +80,7 @@ def test_the_worst_is_what_counts() -> None:
 
 def test_a_faster_libvirt_is_told() -> None:
     """The ratio is ours over theirs; a count with a number missing or twice is not whole."""
-    rest = {"source": "a", "target": "b", "gap_at": 0.0, "unbroken": True, "load": 0.0}
+    rest = {"source": "a", "target": "b", "gap_at": 0.0, "unbroken": True, "again": 0, "load": 0.0}
     hops = [
         Hop("libvirt", seconds=2.0, gap=0.25, missing=0, backwards=0, **rest),
         Hop("libvirt", seconds=4.0, gap=0.25, missing=3, backwards=0, **rest),
@@ -90,5 +90,5 @@ def test_a_faster_libvirt_is_told() -> None:
     assert told["Lodom / libvirt"] == {"seconds, median": 2.0, "gap, median": 2.0}
     assert (told["libvirt"]["hops"], told["libvirt"]["sound"]) == (2, 1)
     lines = table(told).splitlines()
-    assert lines[2].split() == ["libvirt", "3.00", "4.00", "0.25", "0.25", "2", "1"]
+    assert lines[2].split() == ["libvirt", "3.00", "4.00", "0.25", "0.25", "2", "1", "0"]
     assert lines[3].split() == ["Lodom", "/", "libvirt", "2.00", "2.00"]
