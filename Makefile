@@ -31,8 +31,8 @@ rules:           ## every rule, where it lives, which tests keep it; then break 
 	$(PYTHON) -m tests.rules_table
 	$(PYTHON) -m tests.rules_mutate
 	$(PYTHON) -m tests.rules_live
-bench:           ## benchmarks into build/bench.json; LIVE=1 moves guests too (root, QEMU)
-	$(PYTHON) bench/run.py $(if $(LIVE),--live)
+bench:           ## benchmarks; as root LIVE=1 moves guests too, LIBVIRT=1 only that, beside libvirt
+	$(PYTHON) $(if $(LIBVIRT),bench/libvirt.py,bench/run.py $(if $(LIVE),--live))
 long:            ## long tests: installations, ordinary guests, a database under load, ten hops
 	.venv/bin/pytest -m long -v tests
 test-long: verify long ## these and the whole matrix of faults (three hours)

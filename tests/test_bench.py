@@ -11,6 +11,7 @@ import pytest
 BENCH = Path(__file__).parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
 
+from libvirt import Hop, summary, table  # noqa: E402
 from pure import PLACEMENT_MS, measure, wrong  # noqa: E402
 from questions import PAGE, Question, questions  # noqa: E402
 
@@ -75,3 +76,19 @@ def test_the_worst_is_what_counts() -> None:
     assert measure("x", "ms", [1.0, 2.0, 9.0], limit=9.0).ok
     assert not measure("x", "ms", [1.0, 2.0, 9.1], limit=9.0).ok
     assert measure("x", "1/s", [5.0, 7.0], high=True).worst == 5.0
+
+
+def test_a_faster_libvirt_is_told() -> None:
+    """The ratio is ours over theirs; a count with a number missing or twice is not whole."""
+    rest = {"source": "a", "target": "b", "gap_at": 0.0, "unbroken": True, "again": 0, "load": 0.0}
+    hops = [
+        Hop("libvirt", seconds=2.0, gap=0.25, missing=0, backwards=0, **rest),
+        Hop("libvirt", seconds=4.0, gap=0.25, missing=3, backwards=0, **rest),
+        Hop("Lodom", seconds=6.0, gap=0.5, missing=0, backwards=0, **rest),
+    ]
+    told = summary(hops)
+    assert told["Lodom / libvirt"] == {"seconds, median": 2.0, "gap, median": 2.0}
+    assert (told["libvirt"]["hops"], told["libvirt"]["sound"]) == (2, 1)
+    lines = table(told).splitlines()
+    assert lines[2].split() == ["libvirt", "3.00", "4.00", "0.25", "0.25", "2", "1", "0"]
+    assert lines[3].split() == ["Lodom", "/", "libvirt", "2.00", "2.00"]

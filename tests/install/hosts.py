@@ -1,9 +1,9 @@
 """Two "hosts" as people have them: a Debian made by debootstrap each, in namespaces of their own.
 
 No code of the lab is in them.  A host is a process of its own PID, mount, network and UTS
-namespace, with a writable layer over the one tree that ``root.sh host`` makes; what is in it ends
-with that process.  Its second network card has no address: it is for the guests.  A third network
-namespace, the *wire*, joins them and is a host on both networks.
+namespace, with a writable layer over what ``root.sh`` makes, as a rule its one tree ``host``; what
+is in it ends with that process.  Its second network card has no address: it is for the guests.  A
+third network namespace, the *wire*, joins them and is a host on both networks.
 """
 
 import os
@@ -109,11 +109,15 @@ class Space:
 
 @dataclass
 class Host:
-    """One host; its disk is *folder*, and outlives its boots."""
+    """One host; its disk is *folder*, and outlives its boots.
+
+    Below that disk are *trees* that ``root.sh`` made, the uppermost first, joined by colons.
+    """
 
     name: str
     folder: Path
     wire: Space
+    trees: str = "host"
     space: Space = field(init=False)
 
     def __post_init__(self) -> None:
@@ -142,7 +146,8 @@ class Host:
         """Start it: a new boot id, an empty /run, no process of before."""
         (self.folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
         mnt = self.folder / "mnt"
-        self.space = Space.open(_BOOT, BUILD / "host", mnt, self.folder, self.name, pids=True)
+        below = ":".join(str(BUILD / tree) for tree in self.trees.split(":"))
+        self.space = Space.open(_BOOT, below, mnt, self.folder, self.name, pids=True)
         cards = (("eth0", "hosts"), ("eth1", "guests"))
         for (card, bridge), end in zip(cards, self._cables(), strict=True):
             self.wire.ip(
@@ -202,7 +207,7 @@ class Host:
 class Site:
     """Both hosts, their wire, and the folder that both see as /srv/domains."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trees: str = "host") -> None:
         self._folder, self.shared = folder, folder / "shared"
         self.shared.mkdir()
         self.wire = Space.open("echo ready; read -r _ || :", pids=False)
@@ -213,7 +218,7 @@ class Site:
                 self.wire.ip("link", "set", bridge, "up")
                 self.wire.ip("address", "add", address, "dev", bridge)
             for name in HOSTS:
-                self.hosts[name] = Host(name, folder / name, self.wire)
+                self.hosts[name] = Host(name, folder / name, self.wire, trees)
         except BaseException:
             self.close()
             raise

@@ -3,6 +3,7 @@
 #
 #   tests/install/root.sh host        a bare Debian as debootstrap makes it, with the packages of the
 #                                     operating system that docs/install.md names
+#   tests/install/root.sh libvirt     a layer over that tree with libvirt, for bench/libvirt.py
 #   tests/install/root.sh postgres    postgres.qcow2: the image of guest/debian.sh with PostgreSQL
 #   tests/install/root.sh wheels      Lodom and the Python packages that it needs, as wheel files
 set -euo pipefail
@@ -12,6 +13,7 @@ export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
 qemu=(qemu-system-x86 qemu-utils)
 others=(python3 python3-venv iproute2 nftables)
+libvirt=(libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu gnutls-bin)
 
 # Suite and mirror of this machine's own sources.
 origin() {
@@ -47,6 +49,31 @@ host() {
     mv "$out/draft" "$out/host"
 }
 
+# The layer is mounted in a namespace of its own, so nothing is left of it whatever happens.
+libvirt() {
+    "$0" host
+    unshare --mount --propagation private "$0" _make layer
+    rm -rf "$out/libvirt"
+    mv "$out/layer" "$out/libvirt"
+    rm -rf "$out/layer-work" "$out/layer-tree"
+}
+
+layer() {
+    local suite tree=$out/layer-tree
+    read -r suite _ < <(origin)
+    rm -rf "$out"/layer*
+    mkdir "$out/layer" "$out/layer-work" "$tree"
+    mount -t overlay none "$tree" \
+        -o "lowerdir=$out/host,upperdir=$out/layer,workdir=$out/layer-work"
+    if [ "$suite" = bookworm ]; then # as new as the QEMU that it drives
+        suite+=-backports
+    fi
+    inside "$tree" apt-get -q update
+    inside "$tree" apt-get -q install --yes --no-install-recommends --target-release "$suite" \
+        "${libvirt[@]}"
+    rm -rf "$tree"/var/cache/apt/archives/*.deb "$tree"/var/lib/apt/lists/*_*
+}
+
 postgres() {
     raw=$out/postgres.raw # these three for the trap
     "$root/guest/debian.sh" image
@@ -78,7 +105,7 @@ wheels() {
 
 there() {
     case $1 in
-    host) [ -d "$out/host" ] ;;
+    host | libvirt) [ -d "$out/$1" ] ;;
     postgres) [ -e "$out/postgres.qcow2" ] ;;
     wheels) [ -d "$out/wheels" ] ;;
     esac
@@ -90,16 +117,17 @@ digest() {
         xargs -0 sha256sum) ;;
     postgres) declare -f postgres inside && cat "$root/guest/debian.sh" ;;
     host) declare -f host inside && echo "${qemu[@]}" "${others[@]}" ;;
+    libvirt) digest host && declare -f libvirt layer && echo "${libvirt[@]}" ;;
     esac | sha256sum
 }
 
 case ${1:-} in
-host | postgres | wheels) ;;
+host | libvirt | postgres | wheels) ;;
 _make)
     "$2"
     exit
     ;;
-*) echo "usage: tests/install/root.sh host | postgres | wheels" >&2 && exit 2 ;;
+*) echo "usage: tests/install/root.sh host | libvirt | postgres | wheels" >&2 && exit 2 ;;
 esac
 mkdir -p "$out"
 exec 9>"$out/$1.lock"

@@ -26,12 +26,16 @@ def test_a_gap_counts_its_ends() -> None:
     assert (arrivals.last, arrivals.came(begin), arrivals.came(monotonic() + 1)) == (7, 1, 0)
 
 
-@pytest.mark.parametrize(("numbers", "back"), [((1, 2, 9), 0), ((1, 2, 2), 1), ((5, 4, 6, 1), 2)])
-def test_going_back_is_counted(numbers: tuple[int, ...], back: int) -> None:
+@pytest.mark.parametrize(
+    ("numbers", "back", "missing"), [((1, 2, 9), 0, 6), ((1, 2, 2), 1, 0), ((5, 4, 6, 1), 2, 1)]
+)
+def test_going_back_and_leaving_out_are_counted(
+    numbers: tuple[int, ...], back: int, missing: int
+) -> None:
     arrivals = Arrivals()
     for number in numbers:
         arrivals.add(number)
-    assert arrivals.backwards == back
+    assert (arrivals.backwards, arrivals.missing) == (back, missing)
 
 
 def test_waiting_ends_with_the_arrival_or_the_deadline() -> None:

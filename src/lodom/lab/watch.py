@@ -95,6 +95,12 @@ class Arrivals:
         with self._changed:
             return sum(b <= a for a, b in pairwise(self._numbers))
 
+    @property
+    def missing(self) -> int:
+        """How many numbers were left out between one and the next."""
+        with self._changed:
+            return sum(max(b - a - 1, 0) for a, b in pairwise(self._numbers))
+
     def came(self, since: float = 0.0) -> int:
         """How many came at *since* (of ``monotonic()``) or later."""
         with self._changed:
