@@ -32,7 +32,7 @@ Maintainer: The Lodom authors <lodom@localhost>
 Section: admin
 Priority: optional
 Installed-Size: $(du -sk --exclude=DEBIAN "$stage" | cut -f1)
-Depends: python3 (>= $python~), python3 (<< $next~), qemu-system-x86 (>= 1:8.2), qemu-utils, iproute2, passwd
+Depends: python3 (>= $python~), python3 (<< $next~), qemu-system-x86 (>= 1:8.2), qemu-utils, iproute2, nftables, passwd
 Suggests: bash-completion, genisoimage
 Description: Logical Domains Manager for Linux
  Cuts a machine into hard partitions with the ldm command, runs them on QEMU, and moves a running

@@ -507,6 +507,49 @@ def test_a_restored_journal_does_not_start_a_domain_that_has_moved(world, a, b):
     assert naive.inventory.named("ldg1").state is State.STARTING
 
 
+def test_a_journal_from_before_a_hand_over_does_not_set_the_copy_running(world, a, b):
+    """The process stands complete, and the target that was given the domain runs it."""
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(until=lambda: any(r.phase == "finishing" for r in a.inventory.outgoing.values()))
+    yesterday = a.inventory
+    world.run(until=lambda: any(r.phase == "running" for r in b.inventory.incoming.values()))
+    stands = replace(next(iter(a.hypervisor.found().values())), status="postmigrate")
+    stands = replace(stands, copy="completed")
+    a.crash()
+    engine = Engine(yesterday)
+    batch = engine.recover({d.uuid: stands}, {d.uuid: b.engine.inventory.ownership[d.uuid]})
+    (row,) = engine.inventory.outgoing.values()
+    assert row.phase == "ceded"
+    assert engine.inventory.ownership[d.uuid].owner == "instance-b"
+    assert not [e for e in batch.effects if isinstance(e, do.RunGuest)]
+    assert [e.message for e in batch.effects if isinstance(e, do.Send)] == [msg.Cede(2)]
+    naive = Engine(yesterday)
+    naive.recover({d.uuid: stands})
+    assert next(iter(naive.inventory.outgoing.values())).phase == "aborted"
+
+
+def test_a_panic_that_is_told_twice_is_one_reboot(world, a):
+    d = guest(a)
+    for _ in range(2):
+        a.post(ev.GuestPanicked(d.uuid))
+    world.run(seconds=60)
+    assert a.engine.inventory.named("ldg1").state is State.ACTIVE
+
+
+def test_recover_domain_names_a_process_that_hangs(world, a, b):
+    guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(until=lambda: any(r.phase == "copying" for r in a.inventory.outgoing.values()))
+    (row,) = a.inventory.outgoing.values()
+    hung = a.inventory.put("outgoing", row.id, replace(row, phase="resuming"))
+    pid = hung.named("ldg1").runtime.pid
+    (reply,) = doubt.recover(
+        hung, ev.CommandGiven("r", "recover-domain", {"ldom": "ldg1"}, {})
+    ).effects
+    assert f"kill -9 {pid}); the domain is then started here anew" in reply.result["lines"][-1]
+
+
 def test_a_process_that_the_journal_did_not_start_is_a_stranger(world, a):
     """A restored journal does not know where the memory of a later incarnation lies."""
     d = guest(a)

@@ -119,7 +119,8 @@ class Engine:
     ) -> Batch:
         """After a restart of ldmd: go on from the journal and from the processes that are there.
 
-        *heard*: what other machines know of domains whose process is gone; a higher epoch wins.
+        *heard*: what other machines know of domains whose process is gone, or stands since it was
+        copied; a higher epoch wins.
         """
         before = self.inventory
         self.inventory = life.disowned(conduct.overtaken(self.inventory, heard or {}), heard or {})

@@ -204,7 +204,8 @@ class _Daemon:
         # A removed switch whose bridge was still there when ldmd was killed.
         inventory = self._loop.engine.inventory
         await net.remove_switches(inventory.machine.name, keep=inventory.vsw.keys())
-        heard = await self._heard(set(found))
+        # A copy that is complete may have been handed over, by a newer journal than this one.
+        heard = await self._heard({u for u, f in found.items() if f.status != "postmigrate"})
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._loop.run(found, heard))
             tasks.create_task(self._loads.run())
@@ -221,11 +222,11 @@ class _Daemon:
                 await self._api.stop()
                 await self._peer_server.stop()
 
-    async def _heard(self, found: set[str]) -> dict[str, Ownership]:
-        """What other machines know of the domains that are, or may be, started from disk here."""
+    async def _heard(self, running: set[str]) -> dict[str, Ownership]:
+        """What other machines know of the domains that are, or may be, set running here."""
         inventory = self._loop.engine.inventory
         idle = [d.uuid for d in inventory.domains.values() if not d.control]
-        idle = [uuid for uuid in idle if uuid not in found]
+        idle = [uuid for uuid in idle if uuid not in running]
         return await self._peers.epochs(idle, list(self._trust.peers())) if idle else {}
 
 

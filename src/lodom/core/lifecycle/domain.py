@@ -267,9 +267,10 @@ def _powered_off(inventory: Inventory, d: Domain, _: Event) -> After:
 
 
 def _panicked(inventory: Inventory, d: Domain, _: Event) -> After:
-    """A panic is a reboot, as on the machines we follow."""
-    again = d.state is State.ACTIVE and d.deaths + 1 < MAX_DEATHS
-    inventory = _put(inventory, d, state=State.STOPPING, restart=again, deaths=d.deaths + 1)
+    """A panic is a reboot, as on the machines we follow; it may be told twice."""
+    if d.state is State.ACTIVE:
+        again = d.deaths + 1 < MAX_DEATHS
+        inventory = _put(inventory, d, state=State.STOPPING, restart=again, deaths=d.deaths + 1)
     return inventory, (do.CancelTimer(f"stop:{d.uuid}"), do.DestroyGuest(d.uuid))
 
 

@@ -392,10 +392,18 @@ def _left(inventory: Inventory, uuid: str) -> Inventory:
 
 
 def overtaken(inventory: Inventory, heard: Mapping[str, Ownership]) -> Inventory:
-    """What came here and was taken back by ``recover-domain`` while this machine was lost.
+    """Hand-overs of which other machines know more than this journal.
 
-    The hand-over is over for this side, and the domain gone, unless it is on its way to elsewhere.
+    What came here and was taken back by ``recover-domain`` while this machine was lost: it is over
+    for this side, and the domain gone, unless it is on its way to elsewhere.  What this machine
+    has given away, by a journal that was restored from before: it is CEDED all the same.
     """
+    for out in inventory.outgoing.values():
+        record = heard.get(out.uuid)
+        if out.phase in source.BEFORE_CEDED and record and record.epoch > out.epoch:
+            inventory, _ = book(inventory, steps.Own(out.uuid, record.epoch, record.owner))
+            ceded = replace(out, phase=source.Phase.CEDED)
+            inventory = inventory.put("outgoing", out.id, ceded)
     for row in inventory.incoming.values():
         record = heard.get(row.uuid)
         if row.phase in (target.Phase.OWNED, target.Phase.RUNNING) and record:

@@ -1,11 +1,13 @@
 """``recover-domain``: what is known of a hand-over in doubt, and what may be done."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from lodom.core import effects as do
 from lodom.core import events as ev
 from lodom.core.commands.form import Step
 from lodom.core.migration import source
+from lodom.core.model.domain import Domain
 from lodom.core.model.inventory import Inventory
 
 
@@ -20,6 +22,7 @@ def recover(inventory: Inventory, order: ev.CommandGiven) -> Step:
         lines = [f"LDom {domain.name} is {domain.state}; no hand-over of it is in doubt."]
         if row is not None:
             lines.append(f"Its migration to {row.host} is in phase {row.phase}; it ends by itself.")
+            lines += _hangs(row, domain)
         return Step(inventory, (do.Reply(order.request, {"lines": lines, "action": ""}),))
     elsewhere = _elsewhere(row, order.heard)
     if order.arguments.get("yes"):
@@ -52,6 +55,22 @@ def recover(inventory: Inventory, order: ev.CommandGiven) -> Step:
         "on; if the domain runs there or elsewhere, two copies would write the same disks"
     )
     return Step(inventory, (do.Reply(order.request, {"lines": lines, "action": action}),))
+
+
+def _hangs(row: source.SourceMigration, domain: Domain) -> list[str]:
+    """The way out where the migration waits for a process, which no order of ours can end."""
+    if row.phase not in _WAITS or domain.runtime is None:
+        return []
+    pid, then = domain.runtime.pid, _WAITS[row.phase]
+    return [f"If it stays there for minutes, process {pid} hangs: end it (kill -9 {pid}); {then}."]
+
+
+_ANEW = "the domain is then started here anew from its disks"
+_WAITS: Final[Mapping[source.Phase, str]] = {
+    source.Phase.ABORTED: _ANEW,
+    source.Phase.RESUMING: _ANEW,
+    source.Phase.CLEANING: "the domain runs on the target",
+}
 
 
 def _elsewhere(row: source.SourceMigration, heard: Mapping[str, tuple[int, str]]) -> str:

@@ -294,7 +294,7 @@ def _died_in_doubt(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effec
 
 _WORDS: Final[dict[type[Event], str]] = {
     msg.Unknown: "the target does not know this migration any more",
-    ev.GuestGone: "the domain's process died",
+    ev.GuestGone: "the domain's process died (see its qemu.log); it is started here anew",
     ev.GuestPoweredOff: "the guest powered off",
     ev.GuestPanicked: "the guest panicked",
 }

@@ -237,7 +237,7 @@ def _maybe_end(m: TargetMigration) -> tuple[TargetMigration, Effects]:
 
 _WORDS: Final[dict[type[Event], str]] = {
     steps.LeaseExpired: f"the source was silent for {steps.LEASE_S:.0f} s",
-    ev.GuestGone: "the target's process died",
+    ev.GuestGone: "the target's process died (see its qemu.log there)",
     msg.Cede: "the domain was ceded before it was loaded",
     msg.Confirm: "the source has ended this migration already",
 }
