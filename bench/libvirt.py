@@ -53,7 +53,7 @@ NOT_EQUAL: Final = (
     "is durable before the next; libvirt trusts the other host's certificate.",
     "Lodom: memory in a tmpfs file that is there before the guest, TLS by a key for one migration. "
     "libvirt: memory allocated while it is filled, TLS by certificates (RSA, 2048 bits).",
-    "Lodom's guest could have 8 CPUs and has 14 idle PCI ports; libvirt's has what it needs.",
+    "Lodom's guest could have 8 CPUs and has 4 idle PCI ports; libvirt's has what it needs.",
     "Lodom binds the guest's thread to host CPUs and uses a cgroup; libvirt here neither, and no "
     "mount namespace, security module or log daemon of its own: in libvirt's favour.",
     "libvirt's QEMU starts through a wrapper in bash: some milliseconds.",
