@@ -17,10 +17,10 @@ from pure import Measure, measure
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests/live"))
 
-from conftest import SMALL  # noqa: E402
 from machines import Domain, Machine, World  # noqa: E402
 from raw_qemu import move as move_raw  # noqa: E402
 
+from conftest import SMALL  # noqa: E402
 from lodom.core.units import MIB  # noqa: E402
 from lodom.lab.lab import Lab  # noqa: E402
 from lodom.lab.watch import Counter, Heartbeats  # noqa: E402

@@ -13,11 +13,11 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from conftest import ROOT
 from machines import World, eventually
 from terminal import Console
 from test_pages import Page
 
+from conftest import ROOT
 from lodom.lab.watch import Probe
 
 pytestmark = [pytest.mark.live, pytest.mark.long]

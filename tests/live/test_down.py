@@ -4,9 +4,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
 from machines import World
 
+from conftest import SMALL
 from lodom.lab.watch import Heartbeats
 
 pytestmark = pytest.mark.live

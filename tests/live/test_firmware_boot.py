@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from machines import Domain, Machine, World, eventually
 from terminal import Console
 
+from conftest import ROOT
 from lodom.drivers.qemu.firmware import TEMPLATE, installed
 from lodom.lab.watch import Heartbeats
 

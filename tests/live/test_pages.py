@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from machines import World
 
+from conftest import ROOT
 from lodom.lab.watch import Heartbeats
 
 _BLOCK = re.compile(r"(\*Not run here: [^*]+\*\n\n)?```console\n(.*?)^```", re.M | re.S)
