@@ -61,3 +61,7 @@ def test_numbers_of_a_copy():
 def test_whose_process_it_is():
     assert translate.home_of(["qemu", "-name", "guest=home,process=lodom-a", "-S"]) == "home"
     assert translate.home_of(["qemu", "-S"]) == translate.home_of(["qemu", "-name"]) == ""
+
+
+def test_a_short_pause_is_tried_first():
+    assert [translate.pause_ms(n) for n in (0, 4, 5, 8, 9, 99)] == [50, 50, 100, 100, 300, 300]

@@ -26,7 +26,6 @@ _FAREWELL_S = 3.0
 _GREETING_S = 5.0
 """How long a guest may stand still because its target does not answer the greeting."""
 _SETTLE_S = 5.0
-_DOWNTIME_MS = 300
 _MAX_BANDWIDTH = 1 << 37
 _USERNAME = "lodom"
 _KEY_FILE = "keys.psk"
@@ -115,7 +114,7 @@ async def _configure(guest: Guest, migration: str, streams: int, *, source: bool
     }
     if source:
         parameters |= {
-            "downtime-limit": _DOWNTIME_MS,
+            "downtime-limit": translate.pause_ms(0),
             "max-bandwidth": _MAX_BANDWIDTH,
             "max-cpu-throttle": 99,
         }
@@ -254,7 +253,7 @@ async def follow(guest: Guest, migration: str, *, begins: bool = False) -> None:
     While it *begins*, QEMU 10 waits for the target's TLS in its main loop, and the guest with it
     (seen): that is not borne for long.
     """
-    sent, paused = -1, False
+    sent, paused, pause = -1, False, translate.pause_ms(0) if begins else -1
     while True:
         greets = begins and sent <= 0
         try:
@@ -270,6 +269,10 @@ async def follow(guest: Guest, migration: str, *, begins: bool = False) -> None:
         if numbers["transferred"] > sent:
             sent = numbers["transferred"]
             guest.post(ev.CopyProgressed(guest.uuid, migration, numbers))
+        if status == "active" and pause != (allowed := translate.pause_ms(numbers["round"])):
+            with suppress(Refused, NoAnswer):  # then it is tried again
+                await guest.execute("migrate-set-parameters", {"downtime-limit": allowed})
+                pause = allowed
         if status == "pre-switchover" and not paused:
             paused = True
             guest.post(ev.CopyPaused(guest.uuid, migration))
