@@ -138,7 +138,7 @@ def test_a_running_domain_refuses_what_it_cannot_have(
         made.start(beats)
         before = a.state()
         said = a.tried("add-vdisk", "id=23", "data", f"extra@{SERVICE}", "ldg1")
-        assert "places for ids below 8; stop and start it" in said.err, said
+        assert "places for ids below 3; stop and start it" in said.err, said
         said = a.tried("set-vnet", "mtu=9000", "vnet0", "ldg1")
         assert "mtu of vnet0 changes only while it is stopped" in said.err, said
         volume.rename(volume.with_suffix(".away"))
