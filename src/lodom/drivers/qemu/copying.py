@@ -7,7 +7,7 @@ Source: QMP reference, ``migrate`` and its capabilities; HANDOVER, "The ordinary
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
@@ -23,6 +23,8 @@ from lodom.drivers.qemu.qmp import NoAnswer, Refused
 _PROGRESS_S = 0.2
 _FAREWELL_S = 3.0
 """How long QEMU may take to end a copy in an orderly way."""
+_BUSY_S = 1.0
+"""Its connections are not shut before: see ``held``, which way QEMU can be made to hang."""
 _GREETING_S = 5.0
 """How long a guest may stand still because its target does not answer the greeting."""
 _SETTLE_S = 5.0
@@ -174,10 +176,16 @@ async def port(guest: Guest) -> int:
         StepFailed: it does not listen.
         Refused, NoAnswer: QEMU said no, or nothing.
     """
-    addresses = (await guest.execute("query-migrate")).get("socket-address", [])
-    if not addresses:
+    found = _listening(await guest.execute("query-migrate"))
+    if not found:
         raise StepFailed(what="Listening for the copy", reason="no port was opened")
-    return int(addresses[0]["port"])
+    return found
+
+
+def _listening(answer: Mapping[str, Any]) -> int:
+    """The port in the answer of ``query-migrate``, 0 if there is none."""
+    addresses = answer.get("socket-address", [])
+    return int(addresses[0]["port"]) if addresses else 0
 
 
 async def await_incoming(guest: Guest, migration: str) -> None:
@@ -193,7 +201,7 @@ async def await_incoming(guest: Guest, migration: str) -> None:
             continue
         if status not in ("none", "setup"):
             forget_key(guest)
-        now = guest.process.received_bytes()
+        now = guest.held.take(guest.process, _listening(answer))
         if now > received:
             received = now
             guest.post(ev.CopyProgressed(guest.uuid, migration, {"transferred": now}))
@@ -203,6 +211,7 @@ async def await_incoming(guest: Guest, migration: str) -> None:
             return
         # The run state follows the status a moment later.
         if status == "completed" and state != "inmigrate":
+            guest.held.release()
             if state == "paused":
                 guest.post(ev.IncomingLoaded(guest.uuid, migration))
             else:
@@ -346,16 +355,17 @@ async def _ended(guest: Guest, port: int, within: float) -> bool:
     Raises:
         Refused, NoAnswer: QEMU did not say.
     """
-    limit = monotonic() + within
+    began = monotonic()
     while True:
         status = (await guest.execute("query-migrate")).get("status", "none")
-        guest.process.shut_connections(port)
+        if monotonic() > began + _BUSY_S:  # who still waits, waits for one of them
+            guest.process.shut_connections(port)
         if status in translate.ENDED:
             if await guest.run_state() == "finish-migrate":
                 with suppress(Refused):  # the status has changed meanwhile
                     await guest.execute("migrate-continue", {"state": status})
             elif not any(i["type"] == "migration" for i in await guest.execute("query-yank")):
                 return True
-        if monotonic() > limit:
+        if monotonic() > began + within:
             return False
         await guest.stirred(_PROGRESS_S)

@@ -29,6 +29,8 @@ from lodom.drivers.qemu.settings import Settings
 
 _log = structlog.get_logger()
 _QUIT_S = 5.0
+_OUTLAST_S = 60.0
+"""A source that has heard nothing by then gives up by itself."""
 _SECTOR = 512
 _ANNOUNCE = {"initial": 50, "max": 550, "rounds": 5, "step": 100}
 _NO_GUEST = "the domain has no process"
@@ -69,6 +71,8 @@ class QemuDriver:
         self._guests: dict[str, Guest] = {}
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """Launching, ending and finding one guest exclude each other."""
+        self._outlasting: set[asyncio.Task[None]] = set()
+        """What holds the connections of a copy whose process is gone."""
         self._launcher = Launcher(
             run_dir=run_dir, log_dir=log_dir, backing=backing, open_tap=open_tap,
             close_taps=close_taps, settings=settings, post=post,
@@ -158,6 +162,9 @@ class QemuDriver:
 
     async def _bury(self, guest: Guest) -> None:
         del self._guests[guest.uuid]
+        outlasting = asyncio.create_task(guest.held.outlast(_OUTLAST_S))
+        self._outlasting.add(outlasting)
+        outlasting.add_done_callback(self._outlasting.discard)
         await guest.drop()
         await self._launcher.remove(guest.uuid)
 
@@ -392,7 +399,11 @@ class QemuDriver:
         """Stop watching; all guests run on."""
         for guest in self._guests.values():
             await guest.drop()
+            guest.held.release()
             guest.process.release()
+        for outlasting in self._outlasting:
+            outlasting.cancel()
+        await asyncio.gather(*self._outlasting, return_exceptions=True)
         self._guests.clear()
 
     # -- looking -----------------------------------------------------------------------------

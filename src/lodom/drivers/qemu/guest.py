@@ -15,6 +15,7 @@ from lodom.core import events as ev
 from lodom.core.fsm import Event
 from lodom.drivers.qemu import qmp, translate
 from lodom.drivers.qemu.agent import Agent, AgentSilent
+from lodom.drivers.qemu.held import Held
 from lodom.drivers.qemu.process import Process
 from lodom.drivers.qemu.settings import Settings
 
@@ -47,6 +48,8 @@ class Guest:
         self.copy: asyncio.Task[None] | None = None
         """Sends and follows, awaits or cancels the copy of ``migration``."""
         self.migration = ""
+        self.held = Held()
+        """Connections of the copy that it takes."""
         self.dr = asyncio.Lock()
         """One change of its virtual CPUs at a time."""
         self.answers: bool | None = None

@@ -14,8 +14,6 @@ from pathlib import Path
 from lodom.core.errors import StepFailed
 
 _PIDFD_GETFD = 438
-_TCP_INFO_RECEIVED = 128
-"""Offset of ``tcpi_bytes_received`` in ``struct tcp_info`` (linux/tcp.h)."""
 _SO_PEERNAME = 28
 """Whom a socket calls, also before the call is taken (asm-generic/socket.h)."""
 
@@ -109,26 +107,18 @@ class Process:
                     return int(link.name)
         return None
 
-    def received_bytes(self) -> int:
-        """Bytes that came in on its TCP connections: the only sign of life of an incoming copy."""
-        total = 0
-        for sock in self._connections():
-            known = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-            total += int(struct.unpack_from("=Q", known, _TCP_INFO_RECEIVED)[0])
-        return total
-
     def shut_connections(self, port: int) -> None:
         """Shut its TCP connections to *port*, also those that are not made yet.
 
         Every thread that waits for one of them notices, whatever the process thinks of it.
         """
-        for sock in self._connections():
+        for sock in self.connections():
             with suppress(OSError):  # it is connected to nothing, or not any more
                 peer = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERNAME, 4)
                 if struct.unpack_from("!H", peer, 2) == (port,):
                     sock.shutdown(socket.SHUT_RDWR)
 
-    def _connections(self) -> Iterator[socket.socket]:
+    def connections(self) -> Iterator[socket.socket]:
         """Its TCP sockets, each as long as the caller looks at it."""
         numbers: list[str] = []
         with suppress(FileNotFoundError):  # the process is gone
