@@ -16,7 +16,7 @@ LINES_MAX = 500
 FUNCTION_MAX = 60
 LONGER = {
     "lodom/core/errors.py": 700,  # a catalogue: one class a code
-    "lodom/core/migration/source.py": 520,  # one state machine, read as a whole
+    "lodom/core/migration/source.py": 540,  # one state machine, read as a whole
 }
 """Known exceptions and how far they may go; one that is not needed any more fails."""
 

@@ -537,19 +537,6 @@ def test_a_panic_that_is_told_twice_is_one_reboot(world, a):
     assert a.engine.inventory.named("ldg1").state is State.ACTIVE
 
 
-def test_recover_domain_names_a_process_that_hangs(world, a, b):
-    guest(a)
-    a.order("migrate-domain", ldom="ldg1", host="b")
-    world.run(until=lambda: any(r.phase == "copying" for r in a.inventory.outgoing.values()))
-    (row,) = a.inventory.outgoing.values()
-    hung = a.inventory.put("outgoing", row.id, replace(row, phase="resuming"))
-    pid = hung.named("ldg1").runtime.pid
-    (reply,) = doubt.recover(
-        hung, ev.CommandGiven("r", "recover-domain", {"ldom": "ldg1"}, {})
-    ).effects
-    assert f"kill -9 {pid}); the domain is then started here anew" in reply.result["lines"][-1]
-
-
 def test_a_process_that_the_journal_did_not_start_is_a_stranger(world, a):
     """A restored journal does not know where the memory of a later incarnation lies."""
     d = guest(a)

@@ -603,6 +603,25 @@ class NotAuthorised(LodomError):
 
 
 @dataclass(kw_only=True, eq=False)
+class GuestHangs(LodomError):
+    """The migration was given up, and the domain's process does not do as it is told since.
+
+    Remedy:
+        If it answers again, all ends by itself.  If not: ``ldm recover-domain NAME`` names the
+        process and, on consent, ends it and starts the domain anew.
+    """
+
+    code = "LDM-051"
+    kind = Kind.FAILED
+    template = (
+        "{reason}\nDomain Migration of LDom {name} failed, and its process on this machine does "
+        "not answer (flag e)"
+    )
+    name: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
 class Unexpected(LodomError):
     """A bug of Lodom; the log has the details.
 

@@ -10,6 +10,7 @@ from lodom.core.commands.form import Step
 from lodom.core.errors import (
     Busy,
     CannotCancel,
+    GuestHangs,
     InvalidValue,
     MigrationFailed,
     MigrationInDoubt,
@@ -205,23 +206,33 @@ def _warning(finding: Finding) -> str:
     return f"{finding.text}. {finding.remedy}" if finding.rule == "R28" else finding.text
 
 
+_LEFT = (
+    "LDom {name} runs on the target, but its process on this machine does not end (flag e): "
+    "ldm recover-domain {name}"
+)
+
+
 def answers(row: source.SourceMigration, numbers: Mapping[str, int]) -> Effects:
     """What the waiting users hear in the phase that *row* has come to."""
     migration, cancelled = f"migration:{row.id}", f"cancel:{row.id}"
-    if row.phase is source.Phase.CONFIRMING:
+    if row.phase is source.Phase.CONFIRMING or (row.phase is source.Phase.CLEANING and row.doubt):
+        left = [_LEFT.format(name=row.name)] if row.doubt else []
         result = {
             "domain": row.name,
             "numbers": {**numbers, "streams": row.streams} if row.live else {},
-            "warnings": list(row.warnings),
+            "warnings": [*row.warnings, *left],
         }
         dropped = do.Settle(f"drop:{row.id}", say=f"The copy of LDom {row.name} here is given up")
         return (do.Settle(migration, result=result), dropped)
     if row.phase is source.Phase.CEDED and row.doubt:
         return (do.Settle(migration, MigrationInDoubt(name=row.name, host=row.host)),)
+    if row.doubt:
+        hangs = GuestHangs(name=row.name, reason=row.reason or "cancelled")
+        return (do.Settle(migration, hangs), do.Settle(cancelled, hangs))
     if row.phase is source.Phase.RELEASED:
         failed = MigrationFailed(name=row.name, reason=row.reason or "cancelled")
         here = "is started here anew, from its disks" if row.anew or row.gone else "runs here again"
-        back = f"LDom {row.name} {here}" if row.taken_back else ""
+        back = f"LDom {row.name} {here}" if row.taken_back or row.anew else ""
         recovered = do.Settle(f"recover:{row.id}", say=back)
         return (do.Settle(migration, failed), do.Settle(cancelled), recovered)
     return ()

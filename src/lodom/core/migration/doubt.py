@@ -1,12 +1,11 @@
 """``recover-domain``: what is known of a hand-over in doubt, and what may be done."""
 
 from collections.abc import Mapping
-from typing import Final
 
 from lodom.core import effects as do
 from lodom.core import events as ev
 from lodom.core.commands.form import Step
-from lodom.core.migration import source
+from lodom.core.migration import source, steps
 from lodom.core.model.domain import Domain
 from lodom.core.model.inventory import Inventory
 
@@ -19,11 +18,10 @@ def recover(inventory: Inventory, order: ev.CommandGiven) -> Step:
     domain = inventory.named(order.arguments["ldom"])
     row = inventory.outgoing.get(domain.migration)
     if row is None or row.phase is not source.Phase.CEDED:
-        lines = [f"LDom {domain.name} is {domain.state}; no hand-over of it is in doubt."]
-        if row is not None:
-            lines.append(f"Its migration to {row.host} is in phase {row.phase}; it ends by itself.")
-            lines += _hangs(row, domain)
-        return Step(inventory, (do.Reply(order.request, {"lines": lines, "action": ""}),))
+        lines, action = _not_in_doubt(domain, row)
+        if row is not None and action and order.arguments.get("yes"):
+            return Step(inventory, waits=f"recover:{row.id}")
+        return Step(inventory, (do.Reply(order.request, {"lines": lines, "action": action}),))
     elsewhere = _elsewhere(row, order.heard)
     if order.arguments.get("yes"):
         return Step(inventory, waits=f"{'drop' if elsewhere else 'recover'}:{row.id}")
@@ -57,20 +55,24 @@ def recover(inventory: Inventory, order: ev.CommandGiven) -> Step:
     return Step(inventory, (do.Reply(order.request, {"lines": lines, "action": action}),))
 
 
-def _hangs(row: source.SourceMigration, domain: Domain) -> list[str]:
-    """The way out where the migration waits for a process, which no order of ours can end."""
-    if row.phase not in _WAITS or domain.runtime is None:
-        return []
-    pid, then = domain.runtime.pid, _WAITS[row.phase]
-    return [f"If it stays there for minutes, process {pid} hangs: end it (kill -9 {pid}); {then}."]
-
-
-_ANEW = "the domain is then started here anew from its disks"
-_WAITS: Final[Mapping[source.Phase, str]] = {
-    source.Phase.ABORTED: _ANEW,
-    source.Phase.RESUMING: _ANEW,
-    source.Phase.CLEANING: "the domain runs on the target",
-}
+def _not_in_doubt(domain: Domain, row: source.SourceMigration | None) -> tuple[list[str], str]:
+    """What is known, and the one action, which is needed only if the process here hangs."""
+    lines = [f"LDom {domain.name} is {domain.state}; no hand-over of it is in doubt."]
+    if row is None:
+        return lines, ""
+    where = f"Its migration to {row.host} is in phase {row.phase}"
+    if not row.doubt or domain.runtime is None:
+        return [*lines, f"{where}; it ends by itself."], ""
+    hung = f"process {domain.runtime.pid}"
+    lines.append(f"{where}, and {hung} has not done what it was told for {steps.DOUBT_S:.0f} s.")
+    if row.phase is source.Phase.CLEANING:
+        ends = f"It was told to end, by SIGKILL too.  LDom {domain.name} runs on {row.host}."
+        return [*lines, ends], ""
+    lines.append("If it answers again, the migration ends by itself.")
+    return lines, (
+        f"end {hung} (SIGKILL) and start LDom {domain.name} here anew from its disks, as after a "
+        "power loss; this machine owns it"
+    )
 
 
 def _elsewhere(row: source.SourceMigration, heard: Mapping[str, tuple[int, str]]) -> str:

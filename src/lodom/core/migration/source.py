@@ -48,6 +48,9 @@ BEFORE_CEDED: Final = frozenset(
 )
 """Cancel works here, and only here."""
 
+_WAITING: Final = frozenset({Phase.CEDED, Phase.CLEANING, Phase.ABORTED, Phase.RESUMING})
+"""On the target's word, or on a process here that may hang."""
+
 
 @dataclass(frozen=True)
 class SourceMigration:
@@ -150,10 +153,9 @@ def entry(m: SourceMigration) -> Effects:
                 _send(m, msg.Cede(m.epoch + 1)),
                 *_stop_timers(m, "renew", "stall"),
                 _timer(m, "resend", steps.pause(m.tries)),
-                _timer(m, "doubt", steps.DOUBT_S),
             )
         case Phase.CLEANING:
-            return (*_stop_timers(m, "resend", "doubt"), do.DestroyGuest(m.uuid, m.id))
+            return (*_stop_timers(m, "resend"), do.DestroyGuest(m.uuid, m.id))
         case Phase.CONFIRMING:
             return (_send(m, msg.Confirm()), _timer(m, "resend", steps.pause(m.tries)))
         case Phase.ABORTED:
@@ -165,19 +167,26 @@ def entry(m: SourceMigration) -> Effects:
         case Phase.RESUMING:
             run = do.RunGuest(m.uuid, m.epoch_here)
             act = do.DestroyGuest(m.uuid, m.id) if m.anew else run
-            return (*_stop_timers(m, "resend", "doubt"), act)
+            return (*_stop_timers(m, "resend"), act)
         case Phase.RESTORING:
             return (do.SetVcpus(m.uuid, m.vcpus, m.cpus),)
         case Phase.RELEASED:
-            last = msg.Confirm() if m.refused or m.anew else msg.Abort(m.reason)
+            decided = m.refused or (m.anew and m.taken_back)
+            last = msg.Confirm() if decided else msg.Abort(m.reason)
             return (_send(m, last), _timer(m, "resend", steps.pause(m.tries)))
         case _:
             return _stop_timers(m, *steps.TIMEOUTS)
 
 
 def _to(m: SourceMigration, phase: Phase, *first: Effect) -> tuple[SourceMigration, Effects]:
-    after = replace(m, phase=phase, tries=0)
-    return after, (*first, *entry(after))
+    after = replace(m, phase=phase, tries=0, doubt=False)
+    return after, (*first, *entry(after), *_patience(after))
+
+
+def _patience(m: SourceMigration) -> Effects:
+    """How long the target's word, or the process here, is waited for before the users hear."""
+    late = 0.0 if m.doubt else steps.DOUBT_S
+    return (_timer(m, "doubt", late),) if m.phase in _WAITING else ()
 
 
 # -- the way there ------------------------------------------------------------------------------
@@ -279,7 +288,7 @@ def _refused_late(m: SourceMigration, event: msg.Refused) -> tuple[SourceMigrati
 
 
 def _take_back(m: SourceMigration) -> tuple[SourceMigration, Effects]:
-    m = replace(m, taken_back=True, doubt=False)
+    m = replace(m, taken_back=True)
     own = steps.Own(m.uuid, m.epoch + 2, m.source)
     if not m.live or m.gone:
         return _release(m, own)
@@ -352,7 +361,14 @@ def _died(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
     return _release(replace(m, gone=True))
 
 
+def _hangs(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
+    """The administrator gives up waiting for the process: it is ended, the domain started anew."""
+    return _to(replace(m, anew=True), Phase.RESUMING)
+
+
 def _running(m: SourceMigration, _: Event) -> tuple[SourceMigration, Effects]:
+    if m.anew:
+        return m, ()  # by an order of before: it is being ended
     return _to(m, Phase.RESTORING) if m.shrunk else _release(m)
 
 
@@ -400,9 +416,7 @@ def recover(m: SourceMigration, found: ev.GuestFound | None) -> tuple[SourceMigr
         if m.phase in (Phase.COPYING, Phase.SWITCHING) and copy == "paused":
             return _to(m, Phase.SWITCHING)
         return _abort(m, steps.CancelAsked("ldmd was restarted on the source"))
-    if m.phase is Phase.CEDED:
-        return m, (*entry(m), _timer(m, "doubt", 0.0 if m.doubt else steps.DOUBT_S))
-    return m, entry(m)
+    return m, (*entry(m), *_patience(m))
 
 
 def step(m: SourceMigration, event: Event) -> tuple[SourceMigration, Effects]:
@@ -450,7 +464,7 @@ TRANSITIONS: Final[dict[Key, Transition[SourceMigration]]] = {
     **{(phase, steps.RenewDue): _row(phase, by=_renew) for phase in BEFORE_CEDED},
     **{(phase, cause): _row(*_ABORTED, by=_abort) for phase in BEFORE_CEDED for cause in _CAUSES},
     (Phase.CEDED, steps.ResendDue): _row(Phase.CEDED, by=_again),
-    (Phase.CEDED, steps.DoubtGrown): _row(Phase.CEDED, by=_doubt),
+    **{(phase, steps.DoubtGrown): _row(phase, by=_doubt) for phase in _WAITING},
     (Phase.CEDED, msg.Owned): _row(Phase.CLEANING, Phase.CONFIRMING, by=_owned),
     (Phase.CEDED, steps.DropAsked): _row(Phase.CLEANING, Phase.CONFIRMING, by=_owned),
     (Phase.CEDED, msg.Refused): _row(Phase.RESUMING, Phase.RELEASED, by=_refused_late),
@@ -460,9 +474,15 @@ TRANSITIONS: Final[dict[Key, Transition[SourceMigration]]] = {
     (Phase.CLEANING, ev.GuestGone): _row(Phase.CONFIRMING, by=_destroyed),
     (Phase.CONFIRMING, steps.ResendDue): _row(Phase.CONFIRMING, by=_again),
     **{(Phase.CONFIRMING, bye): _row(Phase.ENDED, by=_end) for bye in (msg.Closed, msg.Unknown)},
+    **{
+        (phase, steps.RecoverAsked): _row(Phase.RESUMING, by=_hangs)
+        for phase in (Phase.ABORTED, Phase.RESUMING)
+    },
     (Phase.ABORTED, ev.CopyCancelled): _row(Phase.RESUMING, Phase.RELEASED, by=_cancelled),
     (Phase.ABORTED, msg.Refused): _row(Phase.ABORTED, by=_note_refused),
-    (Phase.RESUMING, ev.GuestRunning): _row(Phase.RESTORING, Phase.RELEASED, by=_running),
+    (Phase.RESUMING, ev.GuestRunning): _row(
+        Phase.RESUMING, Phase.RESTORING, Phase.RELEASED, by=_running
+    ),
     (Phase.RESUMING, ev.GuestRunFailed): _row(Phase.RESUMING, by=_not_running),
     (Phase.RESUMING, steps.ResendDue): _row(Phase.RESUMING, by=_again),
     (Phase.RESUMING, msg.Refused): _row(Phase.RESUMING, by=_note_refused),

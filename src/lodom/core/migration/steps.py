@@ -18,7 +18,8 @@ STALL_S = 60.0
 SWITCH_S = 10.0
 FINISH_S = 60.0
 DOUBT_S = 30.0
-"""Machine-wide refusals end this long after CEDED without an answer."""
+"""Machine-wide refusals end, and users hear, this long after the question (HANDOVER, "In doubt").
+"""
 RESEND_MAX_S = 30.0
 RESTORE_TRIES = 5
 TRIES_MAX = 6
@@ -104,7 +105,10 @@ class CancelAsked(Event):
 
 @dataclass(frozen=True)
 class RecoverAsked(Event):
-    """An administrator takes the domain back from a target that is lost or reinstalled."""
+    """An administrator takes the domain back from a target that is lost, or a process that hangs.
+
+    What runs, or might run, is not believed any more: the domain is started anew.
+    """
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ class ResendDue(Event):
 
 @dataclass(frozen=True)
 class DoubtGrown(Event):
-    """No answer for ``DOUBT_S`` after CEDED."""
+    """No answer for ``DOUBT_S``: of the target after CEDED, or of the process here."""
 
 
 TIMEOUTS: dict[str, type[Event]] = {
