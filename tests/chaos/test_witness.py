@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
 
 import shim
 from arena import fill
+from play import owned_first
 from tail import Tail
 from wire import Beat, judge
 
@@ -46,6 +47,14 @@ def test_the_old_copy_runs_on_beside_a_new_one() -> None:
 def test_frames_of_one_burst_may_change_places() -> None:
     assert not faults(Beat(0.1, 0, "b1", 12), Beat(0.1001, 0, "b1", 11))
     assert faults(Beat(0.1, 0, "b1", 12), Beat(0.1001, 1, "b1", 11))
+
+
+def test_a_fault_that_struck_late() -> None:
+    owned, gone = '{"event": "migration", "phase": "owned"}', '{"what": "GuestGone(uuid)"}'
+    assert owned_first(f"{owned}\n{gone}")
+    assert not owned_first(f"{gone}\n{owned}")
+    assert not owned_first(owned)
+    assert not owned_first(gone)
 
 
 def test_the_disk_of_the_host_is_never_filled(tmp_path: Path) -> None:
