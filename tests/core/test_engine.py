@@ -573,6 +573,19 @@ def test_a_process_that_runs_what_was_not_handed_over_is_a_stranger(world, a, b,
     assert strangers(before, silent) == []
 
 
+def test_what_was_handed_over_runs_before_the_journal_says_so(world, a, b):
+    """ldmd ended behind ``cont``; found by seed 7144: it refused its own journal."""
+    d = guest(a)
+    a.order("migrate-domain", ldom="ldg1", host="b")
+    world.run(until=lambda: any(r.phase == "owned" for r in b.inventory.incoming.values()))
+    b.crash()
+    b.hypervisor.guests[d.uuid].status = "running"
+    b.restart()
+    world.run(seconds=30)
+    assert b.inventory.named("ldg1").state is State.ACTIVE
+    assert b.hypervisor.running() == [d.uuid]
+
+
 @pytest.mark.parametrize("phase", ["owned", "running"])
 def test_a_lost_target_that_comes_back_after_recover_domain_ends_its_side(world, a, b, phase):
     """Found on real processes: its row and the source's stayed for ever."""

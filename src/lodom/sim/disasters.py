@@ -58,6 +58,8 @@ def administer(world: "World", host: Host) -> None:
             host.order("recover-domain", ldom=row.name, yes=True)
     if not host.restored:
         return
+    if host.inventory.reconf:  # until it is over, nothing can be unbound
+        host.order("cancel-operation", operation="reconf", ldom="primary")
     for d in host.inventory.sorted_domains():
         owner = host.inventory.ownership.get(d.uuid)
         if d.control or d.migration or owner is None or owner.owner == host.facts.instance:

@@ -71,6 +71,8 @@ class Host:
     """Chance that the host refuses a console port, a back end, a bridge, a launch."""
     restored: bool = False
     """Its journal was brought back from a copy."""
+    journals: int = 0
+    """How many journals it has lost."""
     answers: dict[str, dict[str, Any] | LodomError] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     timers: dict[str, int] = field(default_factory=dict)
@@ -324,6 +326,7 @@ class Host:
     def journal_lost(self, inventory: Inventory) -> None:
         """It loses its power, and comes back with another journal and clean memory."""
         self.lose_power()
+        self.journals += 1
         self.inventory, self.soil = inventory, Soil()
 
     def restart(self) -> None:

@@ -201,9 +201,11 @@ class World:
     def _carry(
         self, sender: Host, there: str, migration: str, message: msg.Message, *, lost: bool
     ) -> None:
-        here, other = sender.facts.name, self.hosts[there]
+        here, other, journals = sender.facts.name, self.hosts[there], sender.journals
 
         def arrive() -> None:
+            if sender.journals != journals:
+                return  # to bring a journal back takes longer than a message lives
             if lost or not other.up or not self.linked(here, there):
                 if isinstance(message, _FROM_SOURCE):
                     sender.post(ev.Unsent(migration, "connection refused"))

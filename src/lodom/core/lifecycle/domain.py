@@ -391,9 +391,12 @@ def _has_run(inventory: Inventory, d: Domain, guest: ev.GuestFound) -> bool:
     """More than the rest of a start that failed, or a copy that has not been handed over.
 
     Of a process that takes a copy ``running`` alone says nothing: so is one that does not answer.
+    One that was handed over runs before the journal says so, if ldmd ends behind ``cont``.
     """
     if d.migration in inventory.incoming:
-        return (guest.status, guest.copy) == ("running", "completed")
+        owner = inventory.ownership.get(d.uuid)
+        ours = owner is not None and owner.owner == inventory.machine.instance
+        return not ours and (guest.status, guest.copy) == ("running", "completed")
     return (guest.status, guest.copy) != ("paused", "none")
 
 
