@@ -93,7 +93,7 @@ def heard(world: "World", host: Host) -> dict[str, Ownership]:
         if other is host or not (asked or host.restored):
             continue
         for uuid in host.inventory.domains.keys() - host.hypervisor.guests.keys():
-            record = other.inventory.ownership.get(uuid)
+            record = other.engine.inventory.ownership.get(uuid)
             if record and (uuid not in highest or record.epoch > highest[uuid].epoch):
                 highest[uuid] = record
     return highest
