@@ -60,6 +60,9 @@ def test_a_process_that_hangs_when_the_copy_is_given_up(world, a, b):
     assert f"process {d.runtime.pid} has not done" in told["lines"][1]
     assert f"end process {d.runtime.pid} (SIGKILL)" in told["action"]
     assert a.hypervisor.guests[d.uuid].pid == d.runtime.pid, "told only"
+    a.hypervisor.perform = lambda e: None if isinstance(e, do.DestroyGuest) else hears(e)
+    with pytest.raises(GuestHangs):  # SIGKILL does not end it either
+        a.ldm("recover-domain", ldom="ldg1", yes=True)
     a.hypervisor.perform = hears
     assert "started here anew" in a.ldm("recover-domain", ldom="ldg1", yes=True)["say"]
     world.run(seconds=10)

@@ -207,8 +207,7 @@ def _warning(finding: Finding) -> str:
 
 
 _LEFT = (
-    "LDom {name} runs on the target, but its process on this machine does not end (flag e): "
-    "ldm recover-domain {name}"
+    "the process of LDom {name} on this machine does not end (flag e): ldm recover-domain {name}"
 )
 
 
@@ -222,13 +221,14 @@ def answers(row: source.SourceMigration, numbers: Mapping[str, int]) -> Effects:
             "numbers": {**numbers, "streams": row.streams} if row.live else {},
             "warnings": [*row.warnings, *left],
         }
-        dropped = do.Settle(f"drop:{row.id}", say=f"The copy of LDom {row.name} here is given up")
+        given_up = f"The copy of LDom {row.name} here is given up"
+        dropped = do.Settle(f"drop:{row.id}", say="; ".join([given_up, *left]))
         return (do.Settle(migration, result=result), dropped)
     if row.phase is source.Phase.CEDED and row.doubt:
         return (do.Settle(migration, MigrationInDoubt(name=row.name, host=row.host)),)
     if row.doubt:
         hangs = GuestHangs(name=row.name, reason=row.reason or "cancelled")
-        return (do.Settle(migration, hangs), do.Settle(cancelled, hangs))
+        return tuple(do.Settle(key, hangs) for key in (migration, cancelled, f"recover:{row.id}"))
     if row.phase is source.Phase.RELEASED:
         failed = MigrationFailed(name=row.name, reason=row.reason or "cancelled")
         here = "is started here anew, from its disks" if row.anew or row.gone else "runs here again"

@@ -29,8 +29,8 @@ from lodom.drivers.qemu.settings import Settings
 
 _log = structlog.get_logger()
 _QUIT_S = 5.0
-_OUTLAST_S = 60.0
-"""A source that has heard nothing by then gives up by itself."""
+_OUTLAST_S = 120.0
+"""A source that has heard nothing by then has given up by itself (``steps``)."""
 _SECTOR = 512
 _ANNOUNCE = {"initial": 50, "max": 550, "rounds": 5, "step": 100}
 _NO_GUEST = "the domain has no process"
@@ -165,6 +165,7 @@ class QemuDriver:
         outlasting = asyncio.create_task(guest.held.outlast(_OUTLAST_S))
         self._outlasting.add(outlasting)
         outlasting.add_done_callback(self._outlasting.discard)
+        outlasting.add_done_callback(lambda _: guest.held.release())
         await guest.drop()
         await self._launcher.remove(guest.uuid)
 
