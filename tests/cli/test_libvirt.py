@@ -230,6 +230,29 @@ def test_the_first_refusal_ends_it(ldmd: StubLdmd) -> None:
     assert len(ldmd.asked) == 1
 
 
+def test_a_refusal_on_the_way_leaves_nothing_behind(
+    ldmd: StubLdmd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = {"add-vnet"}
+
+    def answers(verb: str, _: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
+        refusal = {"error": {"exit": 5, "text": f"{verb}: no"}}
+        yield refusal if verb in refused else {"result": {}}
+
+    ldmd.answers = answers
+    words = ["import-libvirt", "--yes", str(FOLDER / "cloud.xml")]
+    assert setup(words) == 5
+    done = [verb for verb, _ in ldmd.asked]
+    undone = done[done.index("add-vnet") + 1 :]
+    volumes = done.count("add-vdiskserverdevice")
+    assert volumes >= 1
+    assert undone == ["remove-domain"] + ["remove-vdiskserverdevice"] * volumes
+    assert capsys.readouterr().err.endswith("Nothing of it was kept.\n")
+    refused.add("remove-domain")
+    assert setup(words) == 5
+    assert "Still to be done: ldm remove-domain " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["/nonexistent.xml", "/"])
 def test_a_file_that_cannot_be_read(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert setup(["import-libvirt", name]) != 0

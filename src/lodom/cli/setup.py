@@ -153,7 +153,7 @@ def _import(options: argparse.Namespace) -> int:
         print(line)
     again = ["import-libvirt", "--yes", "--name", plan.name, "--switch", options.switch]
     again += ["--service", options.service, str(options.file)]
-    return _carry_out(plan.commands, yes=options.yes, again=shlex.join(again))
+    return _carry_out(plan.commands, yes=options.yes, again=shlex.join(again), whole=True)
 
 
 def _guest(options: argparse.Namespace) -> int:
@@ -164,7 +164,8 @@ def _guest(options: argparse.Namespace) -> int:
         options.service, options.firmware,
     )  # fmt: skip
     make = exports if options.exports else commands
-    return _carry_out(make(wanted), yes=options.yes, again="the same words, and --yes")
+    again = "the same words, and --yes"
+    return _carry_out(make(wanted), yes=options.yes, again=again, whole=True)
 
 
 def _first_steps(*, yes: bool, net_dev: str) -> int:
@@ -180,8 +181,11 @@ def _first_steps(*, yes: bool, net_dev: str) -> int:
     return _carry_out(commands, yes=yes, again="--yes") if commands else 0
 
 
-def _carry_out(commands: Sequence[list[str]], *, yes: bool, again: str) -> int:
-    """Show the commands and, with consent, run them up to the first that fails."""
+def _carry_out(commands: Sequence[list[str]], *, yes: bool, again: str, whole: bool = False) -> int:
+    """Show the commands and, with consent, run them up to the first that fails.
+
+    *whole*: those before it are taken back then, so that the same can be tried again.
+    """
     for words in commands:
         print("# ldm " + shlex.join(words))
     if not yes:
@@ -190,7 +194,23 @@ def _carry_out(commands: Sequence[list[str]], *, yes: bool, again: str) -> int:
             return 1
         if not agreed("Run these commands?"):
             return 1
-    return next((code for words in commands if (code := run(words))), 0)
+    for number, words in enumerate(commands):
+        if code := run(words):
+            if whole:
+                _take_back(commands[:number])
+            return code
+    return 0
+
+
+def _take_back(done: Sequence[list[str]]) -> None:
+    """Remove what *done* has added; the domain first, as it uses the volumes."""
+    undo = [["remove-domain", words[-1]] for words in done if words[0] == "add-domain"]
+    undo += [["remove-vdsdev", words[-1]] for words in reversed(done) if words[0] == "add-vdsdev"]
+    left = [shlex.join(words) for words in undo if run(words)]
+    for words in left:
+        print(f"Still to be done: ldm {words}", file=sys.stderr)
+    if not left:
+        print("Nothing of it was kept.", file=sys.stderr)
 
 
 def proposal(
