@@ -241,8 +241,33 @@ class Terminal:
                 self.seen += chunk.decode()
         except OSError:
             pass  # a terminal whose other side is closed reads as EIO
+        self.lose()
+        return self.code()
+
+    def lose(self) -> None:
         os.close(self._fd)
+
+    def code(self) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_a_terminal_that_is_lost_does_not_spoil_the_move(
+    ldmd: StubLdmd, password_file: str
+) -> None:
+    lost = threading.Event()
+
+    def answers(_verb: str, _arguments: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
+        yield {"progress": {"phase": "copying"}}
+        assert lost.wait(10)
+        yield {"progress": {"phase": "ceded"}}
+        yield {"result": {"domain": "ldg1", "numbers": {}, "warnings": ["beware"]}}
+
+    ldmd.answers = answers
+    terminal = Terminal("migrate-domain", "-p", password_file, "ldg1", "t2")
+    terminal.until("transfer")
+    terminal.lose()
+    lost.set()
+    assert terminal.code() == 0
 
 
 def test_password_is_asked_for_on_the_terminal(ldmd: StubLdmd) -> None:

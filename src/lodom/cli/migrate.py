@@ -113,13 +113,22 @@ class _Interruption:
                 self._wanted = False
 
 
+def _hung_up(_signum: int, _frame: FrameType | None) -> None:
+    """The terminal is lost: the move goes on, and what would be said there goes nowhere."""
+    for stream in (1, 2):
+        try:
+            os.write(stream, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
 def _watched(order: dict[str, Any]) -> dict[str, Any]:
     """The result, with progress shown on a terminal and signals turned into a cancellation."""
     if order.get("dry_run"):
         return call("migrate-domain", order)
     interruption = _Interruption(order["ldom"])
     before = {s: signal.signal(s, interruption.signalled) for s in (signal.SIGINT, signal.SIGTERM)}
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _hung_up)
     try:
         if not sys.stderr.isatty():
             return call("migrate-domain", order, progress=interruption.progressed)
