@@ -27,15 +27,21 @@ def test_a_gap_counts_its_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "back", "missing"), [((1, 2, 9), 0, 6), ((1, 2, 2), 1, 0), ((5, 4, 6, 1), 2, 1)]
+    ("numbers", "back", "repeated", "missing"),
+    [
+        ((1, 2, 9), 0, 0, 6),
+        ((1, 2, 2), 1, 1, 0),
+        ((5, 4, 6, 1), 2, 0, 1),
+        ((1, 2, 3, 2, 3), 1, 2, 0),
+    ],
 )
-def test_going_back_and_leaving_out_are_counted(
-    numbers: tuple[int, ...], back: int, missing: int
+def test_going_back_repeating_and_leaving_out_are_counted(
+    numbers: tuple[int, ...], back: int, repeated: int, missing: int
 ) -> None:
     arrivals = Arrivals()
     for number in numbers:
         arrivals.add(number)
-    assert (arrivals.backwards, arrivals.missing) == (back, missing)
+    assert (arrivals.backwards, arrivals.repeated, arrivals.missing) == (back, repeated, missing)
 
 
 def test_waiting_ends_with_the_arrival_or_the_deadline() -> None:

@@ -96,6 +96,12 @@ class Arrivals:
             return sum(b <= a for a, b in pairwise(self._numbers))
 
     @property
+    def repeated(self) -> int:
+        """How many came with a number that had come before."""
+        with self._changed:
+            return len(self._numbers) - len(set(self._numbers))
+
+    @property
     def missing(self) -> int:
         """How many numbers were left out between one and the next."""
         with self._changed:
@@ -227,9 +233,13 @@ class Heartbeats(_Listener):
             return found()[-1]
 
     def repeated(self, name: str) -> int:
-        """Beats whose number came before, of one boot: more than 0 is a second running copy."""
+        """Beats whose number came before, of one boot: more than 0 is a second running copy.
+
+        Not those that changed places: datagrams of one burst may, where a CPU takes them from
+        another.
+        """
         with self._news:
-            return sum(a.backwards for (guest, _), a in self._heard.items() if guest == name)
+            return sum(a.repeated for (guest, _), a in self._heard.items() if guest == name)
 
 
 class Counter(_Listener, Arrivals):
