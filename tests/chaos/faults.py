@@ -130,9 +130,14 @@ def full(s: Scene, side: str, seconds: str) -> None:
 
 
 def power(s: Scene, side: str) -> None:
-    """Power loss of a whole machine, and its next boot."""
+    """Power loss of a whole machine, and its next boot.
+
+    Who has no power says no goodbye: the kernel's, for the processes, does not reach the other.
+    """
     (machine,) = s.side(side)
+    s.arena.lab.cut(machine.placed)
     s.arena.lose_power(machine)
+    s.arena.lab.mend(machine.placed)
     s.arena.start_ldmd(machine)
 
 

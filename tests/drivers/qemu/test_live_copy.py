@@ -291,28 +291,6 @@ def calling(port: int) -> list[str]:
     return [row[1] for row in rows if row[2].endswith(f":{port:04X}") and row[3] == "02"]
 
 
-def test_the_target_dies(play: Play) -> None:
-    """CopyFailed and no CopyCompleted; the guest runs on at the source.
-
-    With its ldmd: nobody holds the connections.
-    """
-
-    async def story(a: Side, b: Side) -> None:
-        await a.run()
-        copy = Copy(SPEC)
-        there = await copy.begin(a, b)
-        await a.until(ev.CopyPaused)
-        await b.driver.close()
-        os.kill(there, signal.SIGKILL)
-        await a.driver.perform(do.FinishCopy(UUID, copy.id))
-        await a.until(ev.CopyFailed)
-        await a.driver.perform(do.RunGuest(UUID, 1))
-        await a.until(ev.GuestRunning)
-        assert ev.CopyCompleted not in map(type, a.seen)
-
-    play(story)
-
-
 def test_a_target_that_dies_does_not_break_the_streams(play: Play) -> None:
     """A break at the wrong moment makes QEMU on the source hang for ever (see ``held``).
 
