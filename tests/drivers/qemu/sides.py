@@ -118,15 +118,26 @@ class Side:
         self.driver = self.new_driver()
         return await self.driver.find()
 
+    @asynccontextmanager
+    async def typed(self, text: str) -> AsyncIterator[asyncio.StreamReader]:
+        """Type a line on the guest's console; yields what comes back.
+
+        The console is open while the body runs: QEMU drops what it has not read yet when the
+        caller hangs up.  A line that ends the guest may have no echo, its end is faster.
+        """
+        reader, writer = await asyncio.open_unix_connection(self.driver.console(UUID))
+        try:
+            writer.write(f"\n{text}\n".encode())
+            await writer.drain()
+            async with asyncio.timeout(LIMIT_S):
+                yield reader
+        finally:
+            writer.close()
+
     async def type(self, text: str, answer: str = "") -> None:
         """Type a line on the guest's console, and wait until *answer*, or its echo, comes back."""
-        reader, writer = await asyncio.open_unix_connection(self.driver.console(UUID))
-        writer.write(f"\n{text}\n".encode())
-        await writer.drain()
-        # QEMU drops what it has not read yet when the caller hangs up.
-        async with asyncio.timeout(LIMIT_S):
+        async with self.typed(text) as reader:
             await reader.readuntil((answer or text).encode())
-        writer.close()
 
     def memory(self, spec: GuestSpec) -> bytes:
         """The domain's memory, block behind block, out of the pool."""

@@ -212,17 +212,17 @@ def test_the_guest_has_a_will_of_its_own(play: Play, booting: GuestSpec) -> None
 
     async def story(a: Side, _: Side) -> None:
         await a.run(booting, agent=True)
-        await a.type("reboot -f")
-        assert (await a.until(ev.GuestRebooted)).ended is False
+        async with a.typed("reboot -f"):
+            assert (await a.until(ev.GuestRebooted)).ended is False
         while not (await a.until(ev.AgentChanged)).answers:
             pass
         await a.driver.perform(do.SetRebootAction(UUID, stop=True))
-        await a.type("reboot -f")
-        assert (await a.until(ev.GuestRebooted)).ended is True
+        async with a.typed("reboot -f"):
+            assert (await a.until(ev.GuestRebooted)).ended is True
         await a.driver.perform(do.DestroyGuest(UUID))
         await a.run(booting, agent=True)
-        await a.type("echo c >/proc/sysrq-trigger")
-        await a.until(ev.GuestPanicked)
+        async with a.typed("echo c >/proc/sysrq-trigger"):
+            await a.until(ev.GuestPanicked)
 
     play(story)
 
