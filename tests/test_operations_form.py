@@ -36,6 +36,12 @@ def test_metrics_named_in_the_page_exist() -> None:
     assert named <= set(BY_NAME)
 
 
+def test_the_page_s_commands_work_where_nothing_is_set() -> None:
+    """An unset variable would leave ``curl --unix-socket`` with the next word as its socket."""
+    text = (ROOT / "docs/operations.md").read_text()
+    assert re.findall(r"\$\{?[A-Z]\w*(?!\w|:-)", text) == []
+
+
 def commands(playbook: Path) -> list[list[str]]:
     """The words of each command in it, its variables filled in."""
     filled = {"to": "beta", "item": "ldg1", "vcpus": "2", "memory": "2G"}
