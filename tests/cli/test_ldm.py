@@ -231,6 +231,23 @@ def test_what_a_shell_may_do(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('"$0" "$@" stop d1 d2 >&$full', "no d2\n"),
+        ('"$0" "$@" stop d1 d2 2>&$full', ""),
+        ('"$0" "$@" stop d1 d2 >&$full 2>&1', ""),
+    ],
+)
+@pytest.mark.parametrize("full", ["exec {full}>/dev/full", "exec {full}> >(:); wait $!"])
+def test_a_refusal_that_nobody_reads_has_its_code(
+    ldmd: StubLdmd, full: str, line: str, said: str
+) -> None:
+    ldmd.answers = answering({"progress": {"say": "LDom d1 stopped"}}, error(text="no d2"))
+    done = shell(f"{full}; {line}", ldmd)
+    assert (done.returncode, done.stderr) == (5, said)
+
+
 def test_remedies_are_plain_text(ldmd: StubLdmd) -> None:
     from lodom.core import errors
 

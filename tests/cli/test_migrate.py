@@ -270,6 +270,30 @@ def test_a_terminal_that_is_lost_does_not_spoil_the_move(
     assert terminal.code() == 0
 
 
+def test_who_is_told_of_no_lost_terminal_goes_on_all_the_same(
+    ldmd: StubLdmd, password_file: str
+) -> None:
+    """As in the background of a shell whose session ends."""
+    begun, lost = threading.Event(), threading.Event()
+
+    def answers(_verb: str, _arguments: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
+        begun.set()
+        assert lost.wait(10)
+        for phase in ("copying", "ceded"):
+            yield {"progress": {"phase": phase, "say": "on"}}
+        yield {"result": {"domain": "ldg1", "numbers": {}, "warnings": ["beware"]}}
+
+    ldmd.answers = answers
+    terminal, end = pty.openpty()
+    words = ["migrate-domain", "-p", password_file, "ldg1", "t2"]
+    process = subprocess.Popen([*LDM, *words], stderr=end, env={**os.environ, "TERM": "xterm"})
+    os.close(end)
+    assert begun.wait(10)
+    os.close(terminal)
+    lost.set()
+    assert process.wait(10) == 0
+
+
 def test_password_is_asked_for_on_the_terminal(ldmd: StubLdmd) -> None:
     ldmd.answers = lambda _verb, _arguments: iter([refusal()])
     terminal = Terminal("migrate-domain", "ldg-src", "dt212-239")

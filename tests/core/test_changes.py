@@ -7,6 +7,7 @@ import pytest
 from lodom.core import effects as do
 from lodom.core import events as ev
 from lodom.core.commands.lifecycle import each
+from lodom.core.commands.services import add_vdsdev, set_vdsdev
 from lodom.core.engine import Engine
 from lodom.core.errors import (
     Busy,
@@ -352,6 +353,31 @@ def test_an_exclusive_back_end_is_exported_once(a):
     a.ldm("set-vdiskserverdevice", volume="vol1", service="vds0", options=["excl"])
     with pytest.raises(InUse, match="for one alone"):
         exported(a, "again", force=True)
+
+
+def test_a_back_end_under_another_name_is_the_same(a):
+    names = {"verb": "add-vdiskserverdevice", "fresh": {}}
+    wanted = {"backend": "/link", "volume": "again", "service": "vds0"}
+
+    def order(**how):
+        return ev.CommandGiven(request="r", arguments={**wanted, **how}, same={"/vol1"}, **names)
+
+    with pytest.raises(InUse, match="vol1@vds0; -f exports it a second time"):
+        add_vdsdev(a.engine.inventory, order())
+    with pytest.raises(InUse, match="vol1@vds0, and options=excl"):
+        add_vdsdev(a.engine.inventory, order(force=True, options=["excl"]))
+    twice = add_vdsdev(a.engine.inventory, order(force=True)).inventory
+    alone = replace(order(options=["excl"]), verb="set-vdiskserverdevice")
+    with pytest.raises(InUse, match="vol1@vds0"):
+        set_vdsdev(twice, alone)
+
+
+def test_a_volume_of_the_same_name_in_another_server_is_another_export(a):
+    a.ldm("add-vdiskserver", name="vds1", ldom="primary")
+    wanted = {"volume": "vol1", "service": "vds1"}
+    a.ldm("add-vdiskserverdevice", backend="/vol1", force=True, **wanted)
+    with pytest.raises(InUse, match="vol1@vds0"):
+        a.ldm("set-vdiskserverdevice", options=["excl"], **wanted)
 
 
 @pytest.mark.parametrize("verb", ["add", "set"])

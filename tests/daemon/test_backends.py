@@ -114,3 +114,27 @@ READ = ImageLock(held=True, exclusive=True)
 def test_why_a_back_end_cannot_be_used(facts, read_only, why):
     said = asyncio.run(backends.unusable(facts, read_only=read_only))
     assert said == "" if not why else why in said
+
+
+def test_a_file_is_one_back_end_under_all_its_names(inventory, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "raw")
+    (tmp_path / "hard").hardlink_to(tmp_path / "raw")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    raw = str(tmp_path / "raw")
+    for name in ("link", "hard", "folder/../raw", "raw"):
+        given = {"backend": str(tmp_path / name), "volume": "v9", "service": "vds0"}
+        seen = asyncio.run(backends.same(inventory, "add-vdiskserverdevice", given))
+        assert seen == {raw}, name
+    for other in (str(folder), str(tmp_path / "none"), "nbd://host/y", "/\0"):
+        given = {"backend": other, "volume": "v9", "service": "vds0"}
+        assert not asyncio.run(backends.same(inventory, "add-vdiskserverdevice", given)), other
+
+
+def test_options_of_a_volume_are_asked_for_its_own_back_end(inventory, tmp_path):
+    changed = {"volume": "v0", "service": "vds0", "options": ["excl"]}
+    seen = asyncio.run(backends.same(inventory, "set-vdiskserverdevice", changed))
+    assert seen == {str(tmp_path / "raw")}
+    for none in ({**changed, "volume": "v9"}, {**changed, "service": "vds9"}):
+        assert not asyncio.run(backends.same(inventory, "set-vdiskserverdevice", none))
+    assert not asyncio.run(backends.same(inventory, "add-domain", {"ldoms": ["x"]}))

@@ -135,6 +135,11 @@ def test_a_full_file_says_it_all(load, host):
     assert loaded.socket == Path("/run/t1/ldmd.sock")
 
 
+def test_a_bus_may_be_called_as_its_device(load):
+    text = "[[io.bus]]\nname = 'pci@1'\npseudonym = 'pci@1'\n[[io.bus]]\nname = 'pci@2'\n"
+    assert len(load(text + "[[io.bus]]\nname = 'pci@3'").io.bus) == 3
+
+
 def test_the_pool_is_made_of_the_machine(load, host):
     loaded = load('[machine]\nrun-dir = "/run/t1"\n[memory]\nsize = "512M"\n')
     kept = (Region(0, 128 * MIB),)
@@ -164,6 +169,22 @@ def test_the_pool_is_made_of_the_machine(load, host):
         ("[memory]\nregion = 1", "line 2: [memory] region: must be an array of tables"),
         ("machine = 1", "line 1: machine: must be a table"),
         ("[[io.bus]]\npseudonym = 'a'", "line 1: [io] bus[0]: has no name"),
+        (
+            "[[io.bus]]\nname = 'pci@1'\n[[io.bus]]\nname = 'pci@1'",
+            'line 3: [io] bus[1]: "pci@1": the name of another bus',
+        ),
+        (
+            "[[io.bus]]\nname = 'pci@1'\n[[io.bus]]\nname = 'pci@2'\npseudonym = 'pci@1'",
+            'line 3: [io] bus[1]: "pci@1": the name of another bus',
+        ),
+        (
+            "[machine]\nra-base = '0xfffffffffff00000'",
+            "line 2: [machine] ra-base: \"0xfffffffffff00000\": must leave room for 65536G",
+        ),
+        (
+            "[[memory.region]]\nbase = '0x10000000000000000'",
+            "line 2: [memory.region[0]] base: \"0x10000000000000000\": must be below 2^64",
+        ),
         ("[[memory.region]]\n[[memory.region]]\nbase = -2", "line 3: [memory.region[1]] base"),
         ("network = { uplinks = { a = 1 } }", "line 1: [network] uplinks: "),
         ("[machine]\nname = ", "line 2: Invalid value"),
@@ -192,6 +213,10 @@ def test_a_wrong_file_names_line_and_key(load, text, message):
         (
             "[[memory.region]]\nbase = 0\nsize = '1G'\n[[memory.region]]\nbase = 0\nsize = '2G'",
             "line 4: [memory] region[1]: overlaps the region before it",
+        ),
+        (
+            "[memory]\nbase = '0xfffffffff0000000'\nsize = '1G'",
+            "line 3: [memory] size: goes past the last address, 2^64",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lodom.core.units import GIB, MIB
-from lodom.daemon.doctor import decide, form
-from lodom.daemon.doctor.decide import MemoryFacts
+from lodom.daemon.doctor import decide, form, local
+from lodom.daemon.doctor.decide import MemoryFacts, Port
 from lodom.daemon.doctor.form import Check, State
 from lodom.daemon.doctor.peer import PeerFacts, VolumeSeen
 from lodom.drivers import qemu
@@ -29,11 +30,15 @@ OK, LIMIT, LACK, UNKNOWN = State
         ("auto", Verdict("tcg", "/dev/kvm: no"), LIMIT),
         ("tcg", Verdict("tcg", "/dev/kvm: no"), LIMIT),
         ("kvm", Verdict("tcg", "/dev/kvm: no"), LACK),
+        ("auto", Verdict("tcg", "/dev/kvm: Permission denied"), UNKNOWN),
+        ("kvm", Verdict("tcg", "/dev/kvm: Permission denied"), UNKNOWN),
         ("auto", None, LACK),
     ],
 )
 def test_accelerator(wanted, found, state):
-    assert decide.accelerator(wanted, found, "qemu is not installed").state is state
+    check = decide.accelerator(wanted, found, "qemu is not installed")
+    assert check.state is state
+    assert (check.remedy == "run as root") is (state is UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +112,24 @@ def test_passwords_trust_and_daemon():
     assert decide.trust([], "Permission denied").state is UNKNOWN
     assert decide.running("m1", "").state is OK
     assert decide.running("m1", "no answer").state is LIMIT
+
+
+def test_a_port_that_somebody_else_has_is_named():
+    free, taken = Port("6482", "port in section [migration]"), Port("9482", "listen", "in use")
+    assert [check.state for check in decide.ports([free], root=True)] == [OK]
+    (check,) = decide.ports([free, taken], root=True)
+    assert (check.state, "9482: in use") == (LACK, check.found)
+    assert "listen of machine.toml" in check.remedy
+    assert [check.state for check in decide.ports([taken, taken], root=False)] == [UNKNOWN] * 2
+
+
+def test_a_port_is_tried_without_listening_on_it():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert local.refused("127.0.0.1", port) == "Address already in use"
+        assert local.refused("", port) == "Address already in use"
+    assert local.refused("127.0.0.1", port) == ""
+    assert local.refused("192.0.2.1", port) == "Cannot assign requested address"
 
 
 SOUND = PeerFacts("other", fingerprint="SHA256:x", machine="m2", release="1.0", doubt_s=0.1)

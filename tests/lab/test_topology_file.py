@@ -169,6 +169,22 @@ def test_a_reader_that_has_gone_is_no_fault() -> None:
 
 
 @pytest.mark.parametrize(
+    "record", [b"", b"{", b"[]", b"{}", b'{"machines": 1}', b'{"machines": [1]}', b"\xff"]
+)
+def test_a_record_that_is_spoilt_is_told_and_does_not_hold_the_lab(
+    tmp_path: Path, record: bytes
+) -> None:
+    lab = Lab(tmp_path)
+    (tmp_path / "lab.json").write_bytes(record)
+    with pytest.raises(LabFault, match=r"lab\.json.*ldm-lab down"):
+        lab.status()
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "machine.toml").touch()
+    assert [p.machine.name for p in lab.standing()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
     ("link", "kinds"),
     [
         (Link(), []),

@@ -7,7 +7,7 @@ commands need is imported where they need it.  Exit codes are those of ``core.er
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from lodom.client.http import Lost, Refused, Unreachable, call, socket_path
 from lodom.grammar.parser import Command, find_verb, parse
@@ -41,12 +41,12 @@ def guarded(task: Callable[[], int], words: Sequence[str] = (), *, verbose: bool
     except Refused as refused:
         return report(refused.error, verbose=verbose)
     except Lost as why:
-        _say_error(f"Lost the connection to the logical domain manager: {why}")
+        say_error(f"Lost the connection to the logical domain manager: {why}")
         return EXIT_NO_LDMD
     except Unreachable as why:
-        _say_error(f"Failed to connect to logical domain manager: {why}")
+        say_error(f"Failed to connect to logical domain manager: {why}")
         if verbose or sys.stderr.isatty():
-            _say_error(
+            say_error(
                 f"Remedy: ldmd listens at {socket_path()} (LODOM_SOCKET): see that it runs, "
                 "and that you may write there: as root or in the group lodom."
             )
@@ -54,12 +54,11 @@ def guarded(task: Callable[[], int], words: Sequence[str] = (), *, verbose: bool
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone (ldm list | head); Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)  # the reader of our output has gone (ldm list | head)
         return 0
     except OSError as fault:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _say_error(f"{fault.filename or 'Standard output'}: {fault.strerror or fault}")
+        _silence(sys.stdout)
+        say_error(f"{fault.filename or 'Standard output'}: {fault.strerror or fault}")
         return EXIT_FAILED
     except Exception as fault:
         return _fault(fault, words, verbose=verbose)
@@ -140,23 +139,35 @@ def _refuse_unbuilt(command: Command) -> None:
 # -- errors -------------------------------------------------------------------------------------
 
 
-def _say_error(text: str) -> None:
-    print(text, file=sys.stderr)
+def say_error(text: str) -> None:
+    """A line on standard error, if anybody reads it."""
+    try:
+        print(text, file=sys.stderr)
+    except OSError:
+        _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """Nobody can be told anything there; Python would complain of it again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def report(error: Mapping[str, Any], *, verbose: bool = False) -> int:
-    """Tell of an error document of ldmd; its exit code."""
-    sys.stdout.flush()
+    """Tell of an error document of ldmd; its exit code, whether or not anybody reads it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silence(sys.stdout)
     if error.get("findings"):
         from lodom.cli.findings import lines
 
         for line in lines(error["findings"], drawing=error.get("drawing", ""), verbose=verbose):
-            _say_error(line)
+            say_error(line)
         if verbose and error.get("rules"):
-            _say_error(f"Rules:        {error['rules']}")
-    _say_error(str(error.get("text", "")))
+            say_error(f"Rules:        {error['rules']}")
+    say_error(str(error.get("text", "")))
     if error.get("remedy") and (verbose or sys.stderr.isatty()):
-        _say_error(f"Remedy: {error['remedy']}")
+        say_error(f"Remedy: {error['remedy']}")
     return int(error.get("exit", EXIT_BUG))
 
 
@@ -167,13 +178,13 @@ def _fault(fault: Exception, words: Sequence[str], *, verbose: bool) -> int:
 
     if not isinstance(fault, LodomError):
         detail = " ".join(str(fault).split())
-        _say_error(f"Internal error: {type(fault).__name__}: {detail}")
+        say_error(f"Internal error: {type(fault).__name__}: {detail}")
         return EXIT_BUG
     if isinstance(fault, BadUsage | InvalidValue):
-        _say_error(str(fault))
+        say_error(str(fault))
         verb = find_verb(words[0]) if words else None
         if verb:
-            _say_error(usage(verb))
+            say_error(usage(verb))
         return EXIT_USAGE
     return report(
         {"text": str(fault), "remedy": fault.remedy(), "exit": fault.kind.exit_code},

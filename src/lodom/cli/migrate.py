@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from lodom.cli.findings import lines
-from lodom.cli.main import report
+from lodom.cli.main import report, say_error
 from lodom.cli.terminal import agreed, ask_password, interactive, read_password
 from lodom.client.http import Refused, Unreachable, call
 from lodom.core.units import format_size
@@ -109,7 +109,7 @@ class _Interruption:
             self._wanted = False
         except (Refused, Unreachable) as why:
             if self._begun:
-                print(why, file=sys.stderr)
+                say_error(str(why))
                 self._wanted = False
 
 
@@ -163,9 +163,9 @@ def _refused(error: Document, *, as_json: bool, verbose: bool) -> int:
 def _tell(result: Document, seconds: float, *, verbose: bool) -> None:
     findings = result.get("findings", ())
     for line in lines(findings, drawing=result.get("drawing", ""), verbose=verbose):
-        print(line, file=sys.stderr)
+        say_error(line)
     for warning in result.get("warnings", ()):
-        print(f"Warning: {warning}", file=sys.stderr)
+        say_error(f"Warning: {warning}")
     numbers = result.get("numbers", {})
     streams = result.get("streams", numbers.get("streams"))
     if verbose and result.get("rules"):

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,7 +28,11 @@ MIB = 1 << 20
 
 
 class Bar:
-    """Shows phase, percent, rate, what remains and how fast the guest writes."""
+    """Shows phase, percent, rate, what remains and how fast the guest writes.
+
+    A terminal that is lost, also one that sends no SIGHUP to who is in its background, ends
+    nothing: what cannot be drawn is left out.
+    """
 
     def __init__(self, ldom: str, host: str) -> None:
         # Rich's own estimate of the rate is of percents; ours comes with each event.
@@ -43,7 +48,8 @@ class Bar:
         self._task = self._progress.add_task(f"{self._name}  check", total=100, numbers="")
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        with suppress(OSError):
+            self._progress.start()
         return self
 
     def __exit__(
@@ -52,7 +58,8 @@ class Bar:
         fault: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        with suppress(OSError):
+            self._progress.stop()
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Draw one progress document."""

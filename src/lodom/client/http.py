@@ -104,8 +104,16 @@ def _result(lines: Iterator[bytes], progress: Progress | None) -> dict[str, Any]
         if "error" in answer:
             raise Refused(answer["error"])
         if progress and "progress" in answer:
-            progress(answer["progress"])
+            _show(progress, answer["progress"])
     raise Lost("ldmd closed it")
+
+
+def _show(progress: Progress, told: Mapping[str, Any]) -> None:
+    """A terminal or reader that has gone does not end the command, which would be cancelled."""
+    try:
+        progress(told)
+    except OSError:
+        return
 
 
 def _reason(fault: Exception) -> str:

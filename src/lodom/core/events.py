@@ -1,6 +1,6 @@
 """What happened, as adapters tell core.  Time and identifiers come in here and nowhere else."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ class CommandGiven(Event):
 
     ``fresh`` carries random material for whatever the command may create: ``uuid``, ``mac``
     (candidates), ``migration``, ``secret``; ``now`` is the wall clock in seconds.  ``heard``: for
-    ``recover-domain``, (epoch, owner) of the domain by each machine that says so.
+    ``recover-domain``, (epoch, owner) of the domain by each machine that says so.  ``same``: for
+    volumes, back ends of ours that are the same file or device as the one that is meant.
     """
 
     request: str
@@ -25,6 +26,7 @@ class CommandGiven(Event):
     fresh: Mapping[str, Any]
     now: int = 0
     heard: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    same: Collection[str] = ()
 
 
 @dataclass(frozen=True)

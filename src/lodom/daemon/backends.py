@@ -4,7 +4,9 @@ Also the watch on their sizes: a volume that has grown grows for the guest that 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
 
 import structlog
 
@@ -17,6 +19,8 @@ from lodom.host import disks, qcow2
 _log = structlog.get_logger()
 EVERY_S = 5.0
 """How soon a running guest sees that a volume has grown."""
+ANSWER_S = 5.0
+"""Storage that takes longer to say which file a path is need not."""
 
 Grow = Callable[[str, int, int], Awaitable[bool]]
 
@@ -52,6 +56,23 @@ async def in_use(facts: disks.BackendFacts, *, read_only: bool) -> str:
             users = await asyncio.to_thread(disks.openers, image)
             return _of(facts, image, f"is in use by {', '.join(users) or 'another machine'}")
     return ""
+
+
+async def same(inventory: Inventory, verb: str, arguments: Mapping[str, Any]) -> frozenset[str]:
+    """Exported back ends that are the one which *verb*, an order on a volume, is about.
+
+    Storage that does not answer is told by its path alone.
+    """
+    if verb not in ("add-vdiskserverdevice", "set-vdiskserverdevice"):
+        return frozenset()
+    server = inventory.vds.get(str(arguments.get("service")))
+    volume = server.volume(str(arguments.get("volume"))) if server else None
+    backend = str(arguments.get("backend") or (volume.backend if volume else ""))
+    exported = {v.backend for s in inventory.vds.values() for v in s.volumes}
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ANSWER_S):
+            return await asyncio.to_thread(disks.same, backend, exported)
+    return frozenset()
 
 
 def taken(facts: disks.BackendFacts) -> str:

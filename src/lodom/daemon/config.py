@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lodom.core.model.host import RA_BASE, Bus, CryptoUnit, Machine, Region, Strand
+from lodom.core.model.host import MAX_MEMORY, RA_BASE, Bus, CryptoUnit, Machine, Region, Strand
 from lodom.core.units import MIB, format_size
 from lodom.daemon import toml, values
 from lodom.daemon.toml import Source, key, table, tables
@@ -27,6 +27,8 @@ def _ra_base(value: Any) -> int:
     """Blocks are laid out by their order, not by RA, so this needs to fit no page."""
     if (address := values.address(value)) % MIB:
         raise ValueError("must be a multiple of 1M (0x100000)")
+    if address + MAX_MEMORY > values.ADDRESSES:
+        raise ValueError(f"must leave room for {format_size(MAX_MEMORY)}")
     return address
 
 
@@ -281,6 +283,8 @@ class Config:
                 raise self.source.fault(path, why)
             if region.base < end:
                 raise self.source.fault(path, "overlaps the region before it")
+            if region.end > values.ADDRESSES:
+                raise self.source.fault(path, "goes past the last address, 2^64")
             end = region.end
         memory, there = sum(r.size for _, r in regions), topology.memory_total(root)
         if memory > there:
@@ -327,9 +331,14 @@ def parse(text: str, file: str) -> Config:
 
 
 def _whole(config: Config, source: Source) -> Config:
+    taken: set[str] = set()
     for i, bus in enumerate(config.io.bus):
         if not bus.name:
             raise source.fault(f"io.bus[{i}]", "has no name")
+        words = {bus.name, bus.pseudonym} - {""}
+        if twice := taken & words:
+            raise source.fault(f"io.bus[{i}]", f'"{min(twice)}": the name of another bus')
+        taken |= words
     return replace(config, source=source)
 
 

@@ -16,7 +16,7 @@ from lodom.core.migration.orders import RequestLost
 from lodom.core.news import moving
 from lodom.core.rules.catalogue import PAGES, explain
 from lodom.core.views import VIEWS, Live, view
-from lodom.daemon import ids
+from lodom.daemon import backends, ids
 from lodom.daemon.load import Loads
 from lodom.daemon.loop import Loop
 from lodom.daemon.peers import Peers
@@ -84,6 +84,8 @@ class Service:
         if verb == "recover-domain":
             heard = await self._peers.heard(str(arguments["ldom"]), self._trust.peers())
             order = replace(order, heard=heard)
+        if same := await backends.same(self._loop.engine.inventory, verb, arguments):
+            order = replace(order, same=same)
         last: Document = {}
         for one in each(self._loop.engine.inventory, order):
             if "say" in last:  # of the domain before: told even if this one is refused

@@ -10,6 +10,9 @@ from typing import Any
 from lodom.core.units import parse_size
 from lodom.host import topology
 
+ADDRESSES = 1 << 64
+"""How many there are: what a journal and another machine can be told of."""
+
 
 def text(value: Any) -> str:
     """A text that is not empty."""
@@ -72,8 +75,10 @@ def size(value: Any) -> int:
 def address(value: Any) -> int:
     """A memory address; TOML itself reads 0x… numbers."""
     if type(value) is str and re.fullmatch(r"0x[0-9a-fA-F]+", value):
-        return int(value, 16)
-    return number(0)(value)
+        value = int(value, 16)
+    if (at := number(0)(value)) >= ADDRESSES:
+        raise ValueError("must be below 2^64")
+    return at
 
 
 def hertz(value: Any) -> int:

@@ -9,7 +9,7 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -138,6 +138,20 @@ def size(path: str) -> int:
         return status.st_size
     sectors = _text(_sys_block(status.st_rdev) / "size")
     return int(sectors) * 512 if sectors.isdigit() else 0
+
+
+def same(path: str, others: Iterable[str]) -> frozenset[str]:
+    """Those of *others* that lead to the same file or device as *path*; looked up, not opened."""
+    wanted = _number(path)
+    return frozenset(other for other in others if wanted and _number(other) == wanted)
+
+
+def _number(path: str) -> tuple[int, ...]:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return ()
+    return (status.st_rdev,) if stat.S_ISBLK(status.st_mode) else (status.st_dev, status.st_ino)
 
 
 # -- identity -----------------------------------------------------------------------------------

@@ -20,7 +20,14 @@ from lodom.client.http import Unreachable, call
 from lodom.core.errors import ConfigInvalid
 from lodom.core.units import MIB, format_size
 from lodom.host.topology import memory_available
-from lodom.lab.topology import CONCENTRATOR, DISK_SERVER, Placed, Topology, machine_toml
+from lodom.lab.topology import (
+    CONCENTRATOR,
+    DISK_SERVER,
+    LabMachine,
+    Placed,
+    Topology,
+    machine_toml,
+)
 
 ROOT = Path("/run/lodom-lab")
 WIRE, CLIENT = "lodom-wire", "lodom-client"
@@ -79,14 +86,33 @@ class Lab:
 
     @property
     def machines(self) -> tuple[Placed, ...]:
-        """The machines of the lab that is up; none if none is."""
-        from lodom.lab.topology import LabMachine
+        """The machines of the lab that is up; none if none is.
 
+        Raises:
+            LabFault: its record is spoilt.
+        """
+        return self._placed(self._names())
+
+    def standing(self) -> tuple[Placed, ...]:
+        """What there is to end: the machines, or those with a folder if the record is spoilt."""
+        try:
+            return self.machines
+        except LabFault:
+            return self._placed(sorted(p.parent.name for p in self.root.glob("*/machine.toml")))
+
+    def _placed(self, names: list[str]) -> tuple[Placed, ...]:
+        return tuple(Placed(LabMachine(n), i, self.root) for i, n in enumerate(names))
+
+    def _names(self) -> list[str]:
         try:
             names = json.loads(self._record.read_text())["machines"]
         except FileNotFoundError:
-            return ()
-        return tuple(Placed(LabMachine(n), i, self.root) for i, n in enumerate(names))
+            return []
+        except (ValueError, TypeError, KeyError):
+            names = None
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise LabFault(f"{self._record} is spoilt; ldm-lab down ends the lab all the same")
+        return names
 
     def machine(self, name: str) -> Placed:
         """The machine of that name.
@@ -185,7 +211,7 @@ class Lab:
 
     def _hosts(self, p: Placed) -> None:
         """Names of all machines, seen only inside the machine's namespace (ip-netns(8))."""
-        names = json.loads(self._record.read_text())["machines"]
+        names = self._names()
         etc = Path("/etc/netns") / p.namespace
         etc.mkdir(parents=True, exist_ok=True)
         lines = ["127.0.0.1 localhost", f"{CLIENT_ADDRESS} client"]
@@ -271,7 +297,7 @@ class Lab:
 
     def down(self) -> None:
         """End everything that the lab started; nothing is left.  Safe to repeat."""
-        machines = self.machines
+        machines = self.standing()
         for p in machines:
             self.stop(p)
         for p in machines:

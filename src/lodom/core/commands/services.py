@@ -94,10 +94,11 @@ def _volume_options(order: CommandGiven) -> tuple[str, ...]:
     return options
 
 
-def _exports(inventory: Inventory, backend: str) -> list[tuple[str, Volume]]:
-    """The volumes that export *backend* already, each with its disk server."""
+def _exports(inventory: Inventory, backend: str, order: CommandGiven) -> list[tuple[str, Volume]]:
+    """The volumes that export *backend* already, by whatever path, each with its disk server."""
     every = ((s.name, v) for s in inventory.vds.values() for v in s.volumes)
-    return [(name, volume) for name, volume in every if volume.backend == backend]
+    paths = {backend, *order.same}
+    return [(name, volume) for name, volume in every if volume.backend in paths]
 
 
 @command("add-vdiskserverdevice")
@@ -111,7 +112,7 @@ def add_vdsdev(inventory: Inventory, order: CommandGiven) -> Step:
     if not backend.startswith("/") and not re.match(r"(nbd|nbd\+unix|rbd):", backend):
         raise InvalidValue(what="backend", value=backend, why="give an absolute path, nbd: or rbd:")
     mpgroup = order.arguments.get("mpgroup") or ""
-    for owner, volume in _exports(inventory, backend):
+    for owner, volume in _exports(inventory, backend, order):
         if EXCLUSIVE in (*options, *volume.options):
             user = f"volume {volume.name}@{owner}, and options=excl wants it for one alone"
             raise InUse(what="Back end", name=backend, user=user)
@@ -135,7 +136,8 @@ def set_vdsdev(inventory: Inventory, order: CommandGiven) -> Step:
     if "options" in order.arguments:
         shared = volume.read_only
         volume = replace(volume, options=_volume_options(order))
-        others = [e for e in _exports(inventory, volume.backend) if e[1].name != volume.name]
+        exports, own = _exports(inventory, volume.backend, order), (vds.name, volume.name)
+        others = [e for e in exports if (e[0], e[1].name) != own]
         if EXCLUSIVE in volume.options and others:
             user = ", ".join(f"volume {v.name}@{owner}" for owner, v in others)
             raise InUse(what="Back end", name=volume.backend, user=user)

@@ -1,5 +1,7 @@
 """From facts to checks: what a fact means for Lodom, and the remedy."""
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,6 +47,8 @@ def accelerator(wanted: str, found: Verdict | None, why: str) -> Check:
     if found.accelerator == "kvm":
         return yes(name, f"kvm: {found.reason}")
     words = f"software emulation: {found.reason}"
+    if os.strerror(errno.EACCES) in found.reason:
+        return Check(name, State.UNKNOWN, words, "run as root")
     if wanted == "kvm":
         remedy = 'set accelerator = "auto" in machine.toml, or make KVM work'
         return Check(name, State.LACK, f"machine.toml wants kvm; {words}", remedy)
@@ -152,6 +156,30 @@ def trust(peers: Sequence[str], why: str = "") -> Check:
         return yes("trust", f"certificates accepted: {', '.join(peers)}")
     words = "no other machine's certificate was accepted"
     return Check("trust", State.LIMIT, words, "ldm-setup trust HOST, on both machines")
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where ldmd is to listen; *key* of machine.toml says so, *why* it cannot."""
+
+    where: str
+    key: str
+    why: str = ""
+
+
+def ports(tried: Sequence[Port], *, root: bool) -> list[Check]:
+    """Each that cannot be had while ldmd does not answer, to others than *root* perhaps."""
+    name = "ports"
+    lacking = [port for port in tried if port.why]
+    if not lacking:
+        return [yes(name, "those of ldmd can be had")]
+    if not root:
+        return [Check(name, State.UNKNOWN, f"{p.where}: {p.why}", "run as root") for p in lacking]
+    who = "ss -ltnp names who has it"
+    return [
+        Check(name, State.LACK, f"{p.where}: {p.why}", f"{who}; or another {p.key} of machine.toml")
+        for p in lacking
+    ]
 
 
 def running(name: str, why: str) -> Check:

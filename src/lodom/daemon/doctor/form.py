@@ -63,6 +63,7 @@ CHECKS = {
     "switch NAME": "the uplink of each switch of the running ldmd and of machine.toml",
     "passwords": "what checks the passwords of incoming migrations",
     "trust": "machines whose certificates were accepted",
+    "ports": "while ldmd does not answer: that it could listen; one check each that it could not",
     "ldmd": "whether ldmd runs here",
     "peer": "the other machine answers; only with --peer, as all below",
     "peer trust": "each has accepted the certificate of the other; else only a connection is tried",

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import re
 import shutil
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ async def examine(settings: Config) -> list[Check]:
         *await _uplinks(settings, services),
         _users(settings),
         _trust(settings),
+        *_ports(settings, answers=not why),
         decide.running(settings.name, why),
     ]
 
@@ -131,6 +134,31 @@ def _users(settings: Config) -> Check:
     auth = settings.auth
     file = auth.users if auth.backend == "file" else _PAM
     return decide.users(auth.backend, str(file), there=file.is_file())
+
+
+def _ports(settings: Config, *, answers: bool) -> list[Check]:
+    """An ldmd that answers has its ports."""
+    moves = settings.migration
+    wanted = [] if answers else [(moves.address, moves.port, "port in section [migration]")]
+    if settings.metrics.listen and not answers:
+        wanted.append((*settings.metrics.listen, "listen in section [metrics]"))
+    tried = [
+        decide.Port(f"TCP port {port} of {host or 'every address'}", key, refused(host, port))
+        for host, port, key in wanted
+    ]
+    return decide.ports(tried, root=os.geteuid() == 0)
+
+
+def refused(host: str, port: int) -> str:
+    """Why nobody can listen there; empty if one can.  Nobody is let in meanwhile."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as trying:
+            trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trying.bind((host, port))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _trust(settings: Config) -> Check:

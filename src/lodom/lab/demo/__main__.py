@@ -93,7 +93,7 @@ def _keep(stage: Stage, lab: Lab) -> None:
 
 def _save_logs(lab: Lab, folder: Path) -> str:
     """Keep what the ldmds logged; a line that says where."""
-    for p in lab.machines:
+    for p in lab.standing():
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(p.log, folder / f"{p.machine.name}.log")
