@@ -11,4 +11,4 @@ def test_an_adapter_that_crashes_is_heard():
 
 
 def test_effects_that_nobody_waits_for_have_no_event():
-    assert failure(do.AnnounceGuest("u"), "boom") is None
+    assert failure(do.SetRebootAction("u", stop=True), "boom") is None

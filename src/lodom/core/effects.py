@@ -173,7 +173,7 @@ class RunGuest(Effect):
 
 @dataclass(frozen=True)
 class AnnounceGuest(Effect):
-    """Tell the networks where the guest's MACs are now."""
+    """Tell the networks where the guest's MACs are now; ``GuestUnannounced`` if it cannot."""
 
     uuid: str
 

@@ -25,8 +25,8 @@ from lodom.core.commands.form import COMMANDS, Step
 from lodom.core.commands.services import refuse_while_switching, switch_failed
 from lodom.core.errors import Busy, InvalidValue, LodomError, StepFailed
 from lodom.core.fsm import Effect, Effects, Event
+from lodom.core.lifecycle import announce, halt, reconf
 from lodom.core.lifecycle import domain as life
-from lodom.core.lifecycle import halt, reconf
 from lodom.core.lifecycle.factory import first_inventory as first_inventory
 from lodom.core.migration import conduct, source, steps, target
 from lodom.core.migration.guard import refuse_while_migrating
@@ -248,12 +248,9 @@ class Engine:
 
     def _timer(self, name: str) -> list[Effect]:
         kind, _, key = name.partition(":")
-        if kind == "stop":
+        if kind in _OF_DOMAINS:
             d = self.inventory.domains.get(key)
-            return self._living(life.stop_timed_out(self.inventory, d)) if d else []
-        if kind == "halt":
-            d = self.inventory.domains.get(key)
-            return self._living(halt.timed_out(self.inventory, d)) if d else []
+            return self._living(_OF_DOMAINS[kind](self.inventory, d)) if d else []
         event = steps.TIMEOUTS[kind]()
         if key in self.inventory.outgoing:
             return self._step_source(self.inventory.outgoing[key], event)
@@ -290,6 +287,8 @@ class Engine:
         d = self.inventory.domains.get(uuid)
         if d is None:
             return []
+        if isinstance(event, ev.GuestUnannounced):
+            return self._living(announce.failed(self.inventory, d))
         if isinstance(event, _ORDINARY):
             return self._living(life.happen(self.inventory, d, event))
         out = self.inventory.outgoing.get(d.migration)
@@ -445,6 +444,13 @@ def _restoring(row: target.TargetMigration, uuid: str) -> bool:
     """The domain has arrived by this migration, and not yet got all its strands back."""
     return row.uuid == uuid and row.phase is target.Phase.RUNNING and not row.restored
 
+
+_OF_DOMAINS = {
+    "stop": life.stop_timed_out,
+    "halt": halt.timed_out,
+    "announce": announce.again,
+}
+"""What a timer of a domain's own life means."""
 
 _ASKED: dict[str, Event] = {
     "cancel": steps.CancelAsked("cancelled by the operator"),

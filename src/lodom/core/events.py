@@ -151,6 +151,14 @@ class PanicAnswered(Event):
 
 
 @dataclass(frozen=True)
+class GuestUnannounced(Event):
+    """The networks could not be told where the guest is: its process did not take the order."""
+
+    uuid: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class GuestPoweredOff(Event):
     """The guest switched itself off; its process still stands."""
 

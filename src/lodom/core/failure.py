@@ -16,6 +16,7 @@ from lodom.core.migration.orders import CheckFailed, CheckTarget
 _NO: dict[type[Effect], Callable[[Any, str], Event]] = {
     do.LaunchGuest: lambda e, why: ev.GuestLaunchFailed(e.spec.uuid, e.home, why),
     do.RunGuest: lambda e, why: ev.GuestRunFailed(e.uuid, why, paused=False),
+    do.AnnounceGuest: lambda e, why: ev.GuestUnannounced(e.uuid, why),
     do.ShutDownGuest: lambda e, why: ev.GuestRefused(e.uuid, "shutdown", why),
     do.PanicGuest: lambda e, why: ev.PanicAnswered(e.uuid, why),
     do.SetVcpus: lambda e, why: ev.VcpusRefused(e.uuid, ((-1, why),)),

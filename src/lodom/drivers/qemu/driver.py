@@ -87,7 +87,7 @@ class QemuDriver:
         """Carry *effect* out; how it ended is posted as the effect's events.
 
         Raises:
-            StepFailed: only for ``AnnounceGuest`` and ``SetRebootAction``, which have no event.
+            StepFailed: only for ``AnnounceGuest`` and ``SetRebootAction``.
         """
         match effect:
             case do.LaunchGuest():
