@@ -13,6 +13,7 @@ from lodom.api.events import Events
 from lodom.core import effects as do
 from lodom.core import events as ev
 from lodom.core.errors import ConfigInvalid, StrandsExhausted
+from lodom.core.migration import source
 from lodom.core.migration.orders import TargetChecked
 from lodom.core.model.domain import State
 from lodom.core.rules.form import Finding, Severity
@@ -20,6 +21,7 @@ from lodom.daemon import config
 from lodom.daemon.log import about
 from lodom.daemon.metrics import TABLE, Metrics
 from lodom.daemon.recorder import Recorder
+from lodom.sim import handover
 from lodom.sim.chaos import estate
 from lodom.store.sqlite import Store
 
@@ -78,6 +80,28 @@ def test_a_command_is_told_with_how_it_ended(watched):
     run(main)
     assert watched.value('lodom_commands_total{exit="5",verb="add-vcpu"}') == 1
     assert watched.value('lodom_command_seconds_count{verb="add-domain"}') == 1
+
+
+def test_a_migration_is_in_the_history_while_it_is_under_way(watched):
+    async def main():
+        row = handover.first().s.row
+        begun = watched.inventory.put("outgoing", row.id, row)
+        copying = begun.put("outgoing", row.id, replace(row, phase=source.Phase.COPYING))
+        watched.recorder.seen(None, watched.inventory, begun)
+        watched.recorder.seen(None, begun, copying)
+        watched.recorder.seen(
+            ev.CopyProgressed(row.uuid, row.id, {"transferred": 7}), copying, copying
+        )
+        [moving] = await watched.recorder.history()
+        assert (moving.id, moving.ended) == (row.id, "under way")
+        assert moving.numbers == {"transferred": 7}
+        assert [phase for phase, _ in moving.phases] == ["preparing"]
+        watched.recorder.seen(None, copying, watched.inventory)
+        [ended] = await watched.recorder.history()
+        assert ended.ended == "failed"
+        assert [phase for phase, _ in ended.phases] == ["preparing", "copying"]
+
+    run(main)
 
 
 def test_history_is_written_behind_the_end_and_a_full_disk_holds_up_nobody(watched, monkeypatch):

@@ -49,6 +49,13 @@ class _Course:
     phase: str = ""
     phases: list[tuple[str, float]] = field(default_factory=list)
 
+    def at(self, now: float, numbers: Mapping[str, int]) -> Entry:
+        """What there is to say of it so far."""
+        seconds = round(now - self.since, 6)
+        return replace(
+            self.entry, seconds=seconds, phases=tuple(self.phases), numbers=dict(numbers)
+        )
+
 
 class Recorder:
     """One for the daemon; all its methods are called in the loop's thread."""
@@ -169,12 +176,8 @@ class Recorder:
             course.phase, course.entered = str(data["phase"]), now
         if "result" in data:
             del self._courses[migration, role]
-            ended = replace(
-                course.entry, ended=str(data["result"]), reason=str(data["reason"]),
-                seconds=now - course.since, phases=tuple(course.phases),
-                numbers=self._numbers.pop(migration, {}),
-            )  # fmt: skip
-            self._finish(ended)
+            whole = course.at(now, self._numbers.pop(migration, {}))
+            self._finish(replace(whole, ended=str(data["result"]), reason=str(data["reason"])))
 
     # -- keeping ---------------------------------------------------------------------------------
 
@@ -220,7 +223,9 @@ class Recorder:
     async def history(self) -> list[Entry]:
         """All that was done, with what is not written yet; ten thousand hold up nobody."""
         self.flush()
-        fresh = {e.id: e for e, _ in self._running.values()} | self._unwritten
+        now, numbers = time.monotonic(), self._numbers
+        moving = {m + role: c.at(now, numbers.get(m, {})) for (m, role), c in self._courses.items()}
+        fresh = {e.id: e for e, _ in self._running.values()} | moving | self._unwritten
         kept = await asyncio.to_thread(self._store.history())
         found = {e.id + e.role: e for e in kept} | fresh
         return sorted(found.values(), key=lambda e: e.began)
