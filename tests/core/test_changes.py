@@ -21,6 +21,7 @@ from lodom.core.errors import (
     WrongState,
 )
 from lodom.core.model.domain import State
+from lodom.core.model.inventory import Ownership
 from lodom.core.units import GIB
 from lodom.daemon import ids
 from lodom.sim.world import World
@@ -274,6 +275,25 @@ def test_a_guest_that_cannot_be_told_to_panic_runs_on(world, a):
     assert isinstance(answer, do.Fail)
     assert isinstance(answer.error, GuestUnable)
     assert engine.inventory == a.engine.inventory
+
+
+def test_what_an_old_journal_lists_and_another_machine_owns_is_not_begun(a):
+    """Refused at once, with the way out; nothing is reserved and no process is begun."""
+    engine = Engine(a.engine.inventory)
+    uuid = engine.inventory.named("ldg1").uuid
+    engine.inventory = engine.inventory.put("ownership", uuid, Ownership(uuid, 2, "elsewhere"))
+    before = engine.inventory
+    d = replace(before.named("ldg1"), state=State.BOUND)
+    for order, inventory in (
+        (ev.CommandGiven("1", "bind-domain", {"ldom": "ldg1"}, {}, 0), before),
+        (ev.CommandGiven("2", "start-domain", {"ldoms": ["ldg1"]}, {}, 0), before.with_domain(d)),
+    ):
+        engine.inventory = inventory
+        (answer,) = engine.handle(order).effects
+        assert isinstance(answer, do.Fail)
+        assert isinstance(answer.error, WrongState)
+        assert "ldm remove-domain" in str(answer.error)
+        assert engine.inventory == inventory
 
 
 # -- MAC address and host id --------------------------------------------------------------------

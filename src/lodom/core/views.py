@@ -130,10 +130,7 @@ def domain(d: Domain, inventory: Inventory, live: Live) -> Document:
 
 def _elsewhere(d: Domain, inventory: Inventory) -> bool:
     """Another machine owns it, and no migration is to bring it here."""
-    record = inventory.ownership.get(d.uuid)
-    if record is None or d.migration:
-        return False
-    return record.owner != inventory.machine.instance
+    return d.uuid in inventory.ownership and not (d.migration or inventory.owns(d.uuid))
 
 
 def _runs(d: Domain) -> bool:

@@ -51,15 +51,27 @@ def bind(inventory: Inventory, domain: Domain) -> After:
     """Give an inactive domain all it asks for; it is bound when the host agrees.
 
     Raises:
-        WrongState: not inactive.
+        WrongState: not inactive, or another machine's.
         LodomError: something cannot be had (``binding.give``).
     """
     if domain.state is not State.INACTIVE:
         raise WrongState(name=domain.name, why=f"is already {domain.state}")
+    _ours(inventory, domain)
     _served(inventory, domain)
     given = binding.give(inventory, domain)
     inventory = _put(inventory, domain, state=State.BINDING, bindings=given)
     return inventory, (do.CheckBackends(domain.uuid, _backends(inventory, domain)),)
+
+
+def _ours(inventory: Inventory, domain: Domain) -> None:
+    """What an old journal still lists is refused here; ``may_run`` has the last word.
+
+    Raises:
+        WrongState: another machine owns it.
+    """
+    if not inventory.owns(domain.uuid):
+        why = "is another machine's; what is left of it here goes by ldm remove-domain"
+        raise WrongState(name=domain.name, why=why)
 
 
 def _served(inventory: Inventory, domain: Domain) -> None:
@@ -93,13 +105,14 @@ def start(inventory: Inventory, domain: Domain) -> After:
     """Start a bound domain.
 
     Raises:
-        WrongState: not bound.
+        WrongState: not bound, or another machine's.
     """
     if domain.state is not State.BOUND:
         why = (
             "is already started" if domain.state is State.ACTIVE else "is not bound; bind it first"
         )
         raise WrongState(name=domain.name, why=why)
+    _ours(inventory, domain)
     _served(inventory, domain)
     return launch(inventory, replace(domain, deaths=0))
 
@@ -394,9 +407,7 @@ def _has_run(inventory: Inventory, d: Domain, guest: ev.GuestFound) -> bool:
     One that was handed over runs before the journal says so, if ldmd ends behind ``cont``.
     """
     if d.migration in inventory.incoming:
-        owner = inventory.ownership.get(d.uuid)
-        ours = owner is not None and owner.owner == inventory.machine.instance
-        return not ours and (guest.status, guest.copy) == ("running", "completed")
+        return not inventory.owns(d.uuid) and (guest.status, guest.copy) == ("running", "completed")
     return (guest.status, guest.copy) != ("paused", "none")
 
 

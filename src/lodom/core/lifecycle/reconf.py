@@ -151,9 +151,7 @@ def _factory(inventory: Inventory) -> Configuration:
 
 def _revived(inventory: Inventory, domain: Domain) -> Domain:
     """A saved domain; without resources where the machine lacks them or another one owns it."""
-    owner = inventory.ownership.get(domain.uuid)
-    ours = owner is not None and owner.owner == inventory.machine.instance
-    if domain.control or (ours and _there(inventory, domain)):
+    if domain.control or (inventory.owns(domain.uuid) and _there(inventory, domain)):
         return domain
     return replace(domain, state=State.INACTIVE, bindings=None)
 

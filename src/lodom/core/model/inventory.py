@@ -88,6 +88,11 @@ class Inventory:
         """``primary`` first, then by name: the order of every list."""
         return sorted(self.domains.values(), key=lambda d: (not d.control, d.name))
 
+    def owns(self, uuid: str) -> bool:
+        """This machine is the domain's owner, as far as it has heard."""
+        record = self.ownership.get(uuid)
+        return record is not None and record.owner == self.machine.instance
+
     # -- changing --------------------------------------------------------------------------------
 
     def put(self, table: str, key: str, record: object) -> "Inventory":
