@@ -60,7 +60,8 @@ def whole(domain: Domain, on: Machine, beats: Heartbeats, boot: str) -> None:
     assert len(on.qemus("ldg1")) == 1
 
 
-@pytest.mark.parametrize("lost", ["Cede", pytest.param("Owned", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("lost", ["Cede", "Owned"])
 def test_it_ends_by_itself(world: World, domains: Make, tmp_path: Path, lost: str) -> None:
     """The order to take it over is lost, or the answer that it was taken."""
     a, b = world.a, world.b

@@ -91,6 +91,7 @@ def test_page_by_page(world: World, domains: Make, cancelled_before: bool) -> No
 
 
 @pytest.mark.usefixtures("slow_link")
+@pytest.mark.long
 def test_page_by_page_where_a_small_block_comes_first(
     world: World, domains: Make, tmp_path: Path
 ) -> None:
