@@ -179,6 +179,7 @@ SMALL = "<domain><name>{}</name><memory{}>{}</memory><vcpu>{}</vcpu>{}</domain>"
         (SMALL.format("a b", "", 1024, 1, "").encode(), "--name NAME"),
         (SMALL.format("x", "", "much", 1, "").encode(), "not a whole number"),
         (SMALL.format("x", "", 1024, 0, "").encode(), "not a whole number"),
+        (SMALL.format("x", "", "9" * 5000, 1, "").encode(), "not a whole number"),
         (SMALL.format("x", " unit='acre'", 1024, 1, "").encode(), "unit of memory"),
         (b"<domain>" + b" " * MOST + b"</domain>", "more than 1M"),
     ],

@@ -16,6 +16,8 @@ from lodom.grammar.values import LDOM
 
 MOST = 1 << 20
 """No description of a domain is larger."""
+_DIGITS = 18
+"""No number in one has more."""
 _UNITS = {
     "b": 1, "bytes": 1, "kb": 1000, "k": 1 << 10, "kib": 1 << 10, "mb": 10**6, "m": MIB,
     "mib": MIB, "gb": 10**9, "g": 1 << 30, "gib": 1 << 30, "tb": 10**12, "t": 1 << 40,
@@ -182,7 +184,7 @@ def _size(plan: Plan, root: ElementTree.Element) -> None:
 
 
 def _whole(what: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text)):
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text)):
         raise InvalidValue(what=what, value=text, why="not a whole number above 0")
     return int(text)
 
