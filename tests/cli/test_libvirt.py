@@ -131,6 +131,17 @@ def test_what_a_device_loses_is_said() -> None:
     assert ["add-vdsdev", "rbd:p/i@s:conf=/etc/ceph/b.conf", "x-vdd@primary-vds0"] in plan.commands
 
 
+def test_a_firmware_in_rom_and_a_boot_from_floppy_are_told() -> None:
+    """Taken for BIOS in silence, a UEFI guest would not come up and nothing would say why."""
+    system = "<os><type>hvm</type><loader>/usr/share/ovmf/OVMF.fd</loader><boot dev='fd'/></os>"
+    lost = translate(SMALL.format("x", "", 1, 1, system).encode()).lost
+    assert lost == [
+        "loader /usr/share/ovmf/OVMF.fd: the machine's own BIOS is used; "
+        "if it is UEFI: ldm set-variable firmware=uefi x",
+        "boot from fd: there is nothing like it",
+    ]
+
+
 def test_an_image_that_is_no_file_is_neither_moved_nor_taken_for_raw() -> None:
     """``mv`` of a device would move its node; the guest would see the image itself."""
     plan = translate(DETAILS.encode())

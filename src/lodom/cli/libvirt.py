@@ -333,11 +333,16 @@ def _boot(plan: Plan, root: ElementTree.Element, disks: list[_Device], nics: lis
         )
         if loader is not None and loader.get("secure") == "yes":
             plan.lost.append("secure boot: this firmware does not check signatures")
+    elif loader is not None:
+        words = "the machine's own BIOS is used; if it is UEFI: ldm set-variable firmware=uefi"
+        plan.lost.append(f"loader {(loader.text or '').strip()}: {words} {plan.name}")
     for tag, variable in (("kernel", "boot-kernel"), ("initrd", "boot-initrd")):
         _variable(plan, variable, system.findtext(tag) or "")
     _variable(plan, "boot-args", system.findtext("cmdline") or "")
     ordered = sorted((d.order, d.name) for d in [*disks, *nics] if d.order)
-    classes = [_CLASSES[d] for e in system.findall("boot") if (d := e.get("dev", "")) in _CLASSES]
+    named = [e.get("dev", "") for e in system.findall("boot")]
+    plan.lost += [f"boot from {d}: there is nothing like it" for d in named if d not in _CLASSES]
+    classes = [_CLASSES[d] for d in named if d in _CLASSES]
     _variable(plan, "boot-device", " ".join([name for _, name in ordered] or classes))
     kind = system.find("type")
     machine = "" if kind is None else kind.get("machine", "")
