@@ -151,6 +151,13 @@ def test_an_image_that_is_no_file_is_neither_moved_nor_taken_for_raw() -> None:
         assert not any(disk in words for words in plan.commands)
 
 
+def test_a_server_by_its_ipv6_address_is_in_brackets() -> None:
+    source = '<source protocol="nbd" name="e"><host name="2001:db8::7" port="10810"/></source>'
+    plan = translate(DETAILS.replace('<source file="/srv/x.img">', source + "<source>").encode())
+    volume = "x-vda@primary-vds0"
+    assert ["add-vdsdev", "nbd://[2001:db8::7]:10810/e", volume] in plan.commands
+
+
 SILENT = {"name", "currentMemory", "on_poweroff", "os", "devices", "vcpu", "interface", "console"}
 """Told of under another word, or always so."""
 

@@ -260,7 +260,9 @@ def _backend(element: ElementTree.Element) -> str:
         file = "" if conf is None else f":conf={conf.get('file', '')}"
         return f"rbd:{where}{snapshot}{user}{file}"
     if source.get("protocol") == "nbd" and host is not None and host.get("name"):
-        return f"nbd://{host.get('name')}:{host.get('port', '10809')}/{where}"
+        server = host.get("name", "")
+        server = f"[{server}]" if ":" in server else server
+        return f"nbd://{server}:{host.get('port', '10809')}/{where}"
     return ""
 
 
