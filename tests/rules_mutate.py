@@ -39,7 +39,7 @@ DEEDS: dict[str, Edit] = {
     "R01": (FORM, " or case.kind not in self.states", ""),
     "R06": (
         "core/alloc/strands.py",
-        "held = [p for p in pids[count:] if machine.core_of(p) == last]",
+        "held = [p for p in pids[count:] if machine.core_of(p) in begun]",
         "held = [p for p in pids[count:] if p < 0]",
     ),
     "R07": ("core/commands/resources.py", "if domain.bindings.cpu_dr_off and", "if False and"),

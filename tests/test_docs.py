@@ -91,6 +91,20 @@ def test_commands_in_the_readme_are_in_the_grammar() -> None:
         parse(shlex.split(line))
 
 
+KINDS = (
+    "file", "NFS", "LVM", "SCSI", "iSCSI", "FC", "multipath", "NVMe", "RBD", "DRBD", "ZFS", "loop",
+    "NBD", "qcow2", "ISO",
+)  # fmt: skip
+
+
+def test_the_page_on_storage_has_every_kind() -> None:
+    """What is there is in its table; NFS and a CD's image under the words of people."""
+    page = (ROOT / "docs/storage.md").read_text(encoding="utf-8")
+    rows = "\n".join(line for line in page.splitlines() if line.startswith("| "))
+    named = rows.replace("network file system", "NFS").replace("CD image", "ISO")
+    assert [kind for kind in KINDS if kind not in named] == []
+
+
 def test_every_rule_named_exists() -> None:
     for document in WRITTEN:
         named = set(re.findall(r"\b[RL]\d\d\b", document.read_text(encoding="utf-8")))

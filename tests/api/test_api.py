@@ -207,7 +207,16 @@ def test_a_bug_is_ldm_090_and_its_inside_stays_in_the_log(tmp_path, caplog, verb
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[]", b'{"verb": 1}', b'{"verb": "list", "arguments": []}', b"\xff", b""]
+    "body",
+    [
+        b"{",
+        b"[]",
+        b'{"verb": 1}',
+        b'{"verb": "list", "arguments": []}',
+        b"\xff",
+        b"",
+        b"[" * 50_000,
+    ],
 )
 def test_malformed_requests_are_named(tmp_path, body):
     """400 and LDM-001."""

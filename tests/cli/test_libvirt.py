@@ -131,6 +131,17 @@ def test_what_a_device_loses_is_said() -> None:
     assert ["add-vdsdev", "rbd:p/i@s:conf=/etc/ceph/b.conf", "x-vdd@primary-vds0"] in plan.commands
 
 
+def test_a_firmware_in_rom_and_a_boot_from_floppy_are_told() -> None:
+    """Taken for BIOS in silence, a UEFI guest would not come up and nothing would say why."""
+    system = "<os><type>hvm</type><loader>/usr/share/ovmf/OVMF.fd</loader><boot dev='fd'/></os>"
+    lost = translate(SMALL.format("x", "", 1, 1, system).encode()).lost
+    assert lost == [
+        "loader /usr/share/ovmf/OVMF.fd: the machine's own BIOS is used; "
+        "if it is UEFI: ldm set-variable firmware=uefi x",
+        "boot from fd: there is nothing like it",
+    ]
+
+
 def test_an_image_that_is_no_file_is_neither_moved_nor_taken_for_raw() -> None:
     """``mv`` of a device would move its node; the guest would see the image itself."""
     plan = translate(DETAILS.encode())
@@ -138,6 +149,13 @@ def test_an_image_that_is_no_file_is_neither_moved_nor_taken_for_raw() -> None:
     for disk, back_end in (("vdb", "/dev/vg/x"), ("vdc", "nbd://h:10809/e")):
         assert any(line.startswith(f"disk {disk}: qcow2 in {back_end}") for line in plan.lost)
         assert not any(disk in words for words in plan.commands)
+
+
+def test_a_server_by_its_ipv6_address_is_in_brackets() -> None:
+    source = '<source protocol="nbd" name="e"><host name="2001:db8::7" port="10810"/></source>'
+    plan = translate(DETAILS.replace('<source file="/srv/x.img">', source + "<source>").encode())
+    volume = "x-vda@primary-vds0"
+    assert ["add-vdsdev", "nbd://[2001:db8::7]:10810/e", volume] in plan.commands
 
 
 SILENT = {"name", "currentMemory", "on_poweroff", "os", "devices", "vcpu", "interface", "console"}
@@ -179,6 +197,7 @@ SMALL = "<domain><name>{}</name><memory{}>{}</memory><vcpu>{}</vcpu>{}</domain>"
         (SMALL.format("a b", "", 1024, 1, "").encode(), "--name NAME"),
         (SMALL.format("x", "", "much", 1, "").encode(), "not a whole number"),
         (SMALL.format("x", "", 1024, 0, "").encode(), "not a whole number"),
+        (SMALL.format("x", "", "9" * 5000, 1, "").encode(), "not a whole number"),
         (SMALL.format("x", " unit='acre'", 1024, 1, "").encode(), "unit of memory"),
         (b"<domain>" + b" " * MOST + b"</domain>", "more than 1M"),
     ],

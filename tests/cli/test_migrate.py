@@ -110,6 +110,16 @@ def test_password_file_must_be_a_regular_file_of_ones_own(
     assert ldmd.asked == []
 
 
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "utf-8:surrogateescape"])
+def test_a_password_that_is_no_text_is_refused(encoding: str) -> None:
+    """As one in a file is; nobody's terminal is asked."""
+    done = subprocess.run(
+        [*LDM, "migrate-domain", "ldg1", "t2"], env={**os.environ, "PYTHONIOENCODING": encoding},
+        input=b"\xff\n", capture_output=True, start_new_session=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, b"not text" in done.stderr) == (2, True), done.stderr
+
+
 def test_certificates_need_no_password(ldmd: StubLdmd) -> None:
     assert run(["migrate", "-c", "ldg1", "t2"]) == 0
     assert "password" not in ldmd.asked[0][1]

@@ -46,6 +46,16 @@ def test_a_quarter_is_rounded_up_to_whole_cores() -> None:
     assert ["set-vcpu", "4", "primary"] in proposal([], devices)
 
 
+def test_threads_that_are_numbered_behind_all_cores_belong_to_their_cores() -> None:
+    """As most hosts number them: CPUs 0 and 6 are core 0, 1 and 7 are core 1."""
+    devices = {
+        "vcpu": [{"pid": i, "core": i % 6, "bound": "primary"} for i in range(12)],
+        "mau": [{"id": i, "cpuset": [i, i + 6], "bound": "primary"} for i in range(6)],
+        "memory": [],
+    }
+    assert proposal([], devices)[3:] == [["set-mau", "2", "primary"], ["set-vcpu", "4", "primary"]]
+
+
 def fresh(verb: str, _arguments: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
     known = {
         "list-services": {"services": []},

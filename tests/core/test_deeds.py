@@ -14,6 +14,7 @@ from lodom.core.errors import (
     MigrationFailed,
     MigrationRefused,
 )
+from lodom.core.lifecycle import domain as life
 from lodom.core.migration import conduct, source
 from lodom.core.migration.orders import CheckTarget
 from lodom.core.model.domain import State
@@ -264,6 +265,15 @@ def test_r29_r30_a_forced_move_marks_the_domain_until_it_is_stopped():
     assert places == sorted(places)
     b.ldm("stop-domain", ldoms=["ldg1"])
     assert not here(b).storage_differs
+
+
+def test_r30_a_domain_that_died_too_often_is_stopped_too(a):
+    """Its volumes are corrected then, and the mark would stand beside the right ones."""
+    guest(a)
+    d = replace(here(a), deaths=life.MAX_DEATHS - 1, storage_differs=True)
+    inventory, _ = life.died(a.engine.inventory, d, ev.GuestGone(d.uuid))
+    after = inventory.named("ldg1")
+    assert (after.state, after.storage_differs) == (State.BOUND, False)
 
 
 def test_r36_r37_r38_the_console_is_set_anew(a, b):

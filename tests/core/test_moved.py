@@ -117,6 +117,25 @@ def test_l21_a_free_unit_out_of_reach_is_a_warning(world, a, b):
     assert there.bound.crypto == ()
 
 
+def test_a_unit_is_bound_with_a_strand_of_its_core(world, a):
+    """The lowest free strand lies in a core whose unit is the control domain's."""
+    a.ldm("set-vcpu", number=3, ldom="primary")
+    bound = guest(world, a, mau=1).bound
+    assert cores_of_units(a, bound.crypto) == {a.facts.core_of(bound.vcpus[0].pid)}
+
+
+def test_r12_a_bound_domain_gets_whole_pages_of_the_target(world, a, b):
+    """A block that ends inside a page could never be started there."""
+    machine = replace(b.engine.inventory.machine, page=GIB)
+    b.engine.inventory = b.inventory = replace(b.engine.inventory, machine=machine)
+    a.ldm("add-domain", ldoms=["ldg1"])
+    a.ldm("set-vcpu", number=1, ldom="ldg1")
+    a.ldm("set-memory", size=GIB // 2, ldom="ldg1")
+    a.ldm("bind-domain", ldom="ldg1")
+    _, there = moved(world, a)
+    assert [block.size for block in there.bound.blocks] == [GIB]
+
+
 def _without_units(inventory):
     machine = replace(inventory.machine, crypto=inventory.machine.crypto[:1])
     return replace(inventory, machine=machine)

@@ -41,6 +41,9 @@ class Machine:
             reach=lambda _: None,
         )
         self.orders = 0
+        self.other = asyncio.Event()
+        """Set while the other machine answers."""
+        self.other.set()
 
     def on_disk(self):
         """The journal as a crash would leave it here."""
@@ -76,6 +79,7 @@ class Machine:
             case do.CheckBackends(uuid):
                 self.loop.post(ev.BackendsChecked(uuid, ()))
             case CheckTarget(request):
+                await self.other.wait()
                 self.loop.post(CheckFailed(request, PeerUnreachable(host="b", reason="refused")))
             case do.RemoveSwitch(request, name):
                 self.loop.post(ev.SwitchGone(request, name))
@@ -189,3 +193,21 @@ async def _waits(path):
 def test_what_has_happened_waits_for_the_journal_and_all_behind_it(tmp_path, monkeypatch):
     monkeypatch.setattr(daemon_loop, "_FULL_S", 0.01)
     asyncio.run(_waits(tmp_path))
+
+
+async def _goes_on(path):
+    async with running(path) as machine:
+        machine.other.clear()
+        asking = asyncio.create_task(machine.ldm("migrate-domain", ldom="ldg0", host="b"))
+        await _until(lambda: any(isinstance(e, CheckTarget) for e in machine.done))
+        stopping = asyncio.create_task(machine.ldm("stop-domain", ldoms=["ldg0"], force=True))
+        await _until(stopping.done)
+        assert not asking.done()
+        machine.other.set()
+        with pytest.raises(PeerUnreachable):
+            await asking
+
+
+def test_a_machine_that_is_slow_to_judge_holds_up_nothing_of_the_domain(tmp_path):
+    """A dry run may even be asked for while the domain is on its way to elsewhere."""
+    asyncio.run(_goes_on(tmp_path))

@@ -156,6 +156,7 @@ def test_a_line_of_the_log_says_what_it_is_about():
     uuid = inventory.named("ldg0").uuid
     assert about(do.DestroyGuest(uuid), inventory) == {"domain": "ldg0"}
     assert about(ev.TimerFired("lease:m1"), inventory) == {"migration": "m1"}
+    assert about(ev.TimerFired(f"stop:{uuid}"), inventory) == {"domain": "ldg0"}
     given = ev.CommandGiven("r1", "add-domain", {}, {})
     assert about(given, inventory) == {"operation": "r1"}
 

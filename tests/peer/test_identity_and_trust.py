@@ -11,12 +11,12 @@ import pytest
 from cryptography import x509
 from peer_worlds import HOST, identity, world
 
-from lodom.core.errors import PeerUnreachable, PeerUntrusted
+from lodom.core.errors import InvalidValue, PeerUnreachable, PeerUntrusted
 from lodom.peer import signature
 from lodom.peer.client import PeerClient
 from lodom.peer.identity import fingerprint, open_identity, public_key_of
 from lodom.peer.server import PeerServer
-from lodom.peer.trust import PORT, Trust, name_of, read_certificate, split_name
+from lodom.peer.trust import PORT, Trust, address, name_of, read_certificate, split_name
 
 
 def mode(path):
@@ -259,3 +259,15 @@ def test_an_authority_vouches_for_names(tmp_path, name):
 def test_a_peer_is_asked_where_it_was_accepted(host, port):
     """One with IPv6 and a port of its own was asked nowhere, and its word on epochs missed."""
     assert split_name(name_of(host, port)) == (host, port)
+
+
+@pytest.mark.parametrize("host", ["beta..example", ".beta", "b" * 64])
+def test_a_name_that_no_host_can_have_is_refused(host):
+    """A slip of the finger is no error of ours: looking it up would be a UnicodeError."""
+    with pytest.raises(InvalidValue, match="1 to 63"):
+        address(host)
+
+
+def test_names_and_addresses_of_hosts():
+    assert address("beta.example.") == ("beta.example.", PORT)
+    assert address("[fe80::1%eth0]#7000") == ("fe80::1%eth0", 7000)

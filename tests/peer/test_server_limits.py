@@ -43,6 +43,7 @@ MESSAGES = f"/peer/v1/migrations/{MIGRATION}/messages"
         ("/peer/v1/hello", b"[1]", "a JSON object is wanted"),
         ("/peer/v1/hello", b'{"versions": "1"}', "versions"),
         ("/peer/v1/hello", b"\xff\xfe", "not JSON"),
+        ("/peer/v1/hello", b"[" * 5_000, "not JSON"),
         ("/peer/v1/login", b'{"user": 7}', "user, password"),
         ("/peer/v1/ask", b"{}", "kind"),
         ("/peer/v1/ask", b'{"kind": "check", "body": 3}', "body"),

@@ -92,7 +92,7 @@ DEFECTS = (
         "skip pinning",
         "test_strands_are_pinned",
         ("src/lodom/drivers/qemu/guest.py",
-         "        self.process.pin(threads, self.settings.service_cpus)\n", ""),
+         "        self.process.pin(threads, self.settings.service_cpus())\n", ""),
     ),
     _defect(
         "skip the scrub",

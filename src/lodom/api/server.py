@@ -249,7 +249,7 @@ async def _read(request: Request) -> bytes:
 def _parse(body: bytes) -> tuple[str, Document]:
     try:
         command = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         why = f"not JSON: {error}"
         raise InvalidValue(what="request", value="body", why=why) from error
     if isinstance(command, dict):

@@ -16,6 +16,8 @@ from lodom.grammar.values import LDOM
 
 MOST = 1 << 20
 """No description of a domain is larger."""
+_DIGITS = 18
+"""No number in one has more."""
 _UNITS = {
     "b": 1, "bytes": 1, "kb": 1000, "k": 1 << 10, "kib": 1 << 10, "mb": 10**6, "m": MIB,
     "mib": MIB, "gb": 10**9, "g": 1 << 30, "gib": 1 << 30, "tb": 10**12, "t": 1 << 40,
@@ -182,7 +184,7 @@ def _size(plan: Plan, root: ElementTree.Element) -> None:
 
 
 def _whole(what: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text)):
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text)):
         raise InvalidValue(what=what, value=text, why="not a whole number above 0")
     return int(text)
 
@@ -258,7 +260,9 @@ def _backend(element: ElementTree.Element) -> str:
         file = "" if conf is None else f":conf={conf.get('file', '')}"
         return f"rbd:{where}{snapshot}{user}{file}"
     if source.get("protocol") == "nbd" and host is not None and host.get("name"):
-        return f"nbd://{host.get('name')}:{host.get('port', '10809')}/{where}"
+        server = host.get("name", "")
+        server = f"[{server}]" if ":" in server else server
+        return f"nbd://{server}:{host.get('port', '10809')}/{where}"
     return ""
 
 
@@ -331,11 +335,16 @@ def _boot(plan: Plan, root: ElementTree.Element, disks: list[_Device], nics: lis
         )
         if loader is not None and loader.get("secure") == "yes":
             plan.lost.append("secure boot: this firmware does not check signatures")
+    elif loader is not None:
+        words = "the machine's own BIOS is used; if it is UEFI: ldm set-variable firmware=uefi"
+        plan.lost.append(f"loader {(loader.text or '').strip()}: {words} {plan.name}")
     for tag, variable in (("kernel", "boot-kernel"), ("initrd", "boot-initrd")):
         _variable(plan, variable, system.findtext(tag) or "")
     _variable(plan, "boot-args", system.findtext("cmdline") or "")
     ordered = sorted((d.order, d.name) for d in [*disks, *nics] if d.order)
-    classes = [_CLASSES[d] for e in system.findall("boot") if (d := e.get("dev", "")) in _CLASSES]
+    named = [e.get("dev", "") for e in system.findall("boot")]
+    plan.lost += [f"boot from {d}: there is nothing like it" for d in named if d not in _CLASSES]
+    classes = [_CLASSES[d] for d in named if d in _CLASSES]
     _variable(plan, "boot-device", " ".join([name for _, name in ordered] or classes))
     kind = system.find("type")
     machine = "" if kind is None else kind.get("machine", "")

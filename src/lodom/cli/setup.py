@@ -236,9 +236,8 @@ def proposal(
 
 def _share(devices: Document) -> list[list[str]]:
     strands, units = devices["vcpu"], devices["mau"]
-    keep = whole_cores(strands)
-    kept = {strand["pid"] for strand in strands[:keep]}
-    commands = []
+    kept = first_cores(strands)
+    keep, commands = len(kept), []
     own = [unit for unit in units if kept.issuperset(unit["cpuset"])]
     if units and all(unit["bound"] == "primary" for unit in units) and len(own) < len(units):
         commands.append(["set-mau", str(len(own)), "primary"])
@@ -251,10 +250,13 @@ def _share(devices: Document) -> list[list[str]]:
     return commands
 
 
-def whole_cores(strands: Sequence[Document]) -> int:
-    """A quarter of the strands, rounded up to whole cores, lowest first."""
-    wanted = -(-len(strands) // SHARE)
-    cores = [strand["core"] for strand in strands]
-    while 0 < wanted < len(cores) and cores[wanted] == cores[wanted - 1]:
-        wanted += 1
-    return wanted
+def first_cores(strands: Sequence[Document]) -> set[int]:
+    """The strands of the lowest cores that make up a quarter of all.
+
+    By core: a host may number the second threads of its cores behind the first ones of all.
+    """
+    wanted, kept = -(-len(strands) // SHARE), set[int]()
+    for core in sorted({strand["core"] for strand in strands}):
+        if len(kept) < wanted:
+            kept.update(strand["pid"] for strand in strands if strand["core"] == core)
+    return kept

@@ -29,8 +29,17 @@ def ask_password() -> str:
     """The password typed at the terminal; without one, the first line of standard input.
 
     Raises:
-        InvalidValue: there is nothing to read it from.
+        InvalidValue: there is nothing to read it from, or it is no text.
     """
+    try:
+        typed = _typed()
+        typed.encode()  # what is no text may come as surrogates, by the locale
+        return typed
+    except UnicodeError:
+        raise InvalidValue(what="password", value="", why="not text") from None
+
+
+def _typed() -> str:
     from getpass import getpass
 
     try:

@@ -88,9 +88,10 @@ def about(thing: Event | Effect, inventory: Inventory) -> dict[str, str]:
     """``migration``, ``domain``, ``operation`` of an event or effect, those that it has."""
     found: dict[str, str] = {}
     migration = str(getattr(thing, "migration", "") or "")
-    if isinstance(thing, TimerFired):
-        migration = thing.name.partition(":")[2]  # KIND:MIGRATION
     uuid = str(getattr(thing, "uuid", "") or getattr(getattr(thing, "spec", None), "uuid", ""))
+    if isinstance(thing, TimerFired):  # KIND:MIGRATION or KIND:UUID
+        whose = thing.name.partition(":")[2]
+        uuid, migration = (whose, "") if whose in inventory.domains else ("", whose)
     domain = inventory.domains.get(uuid)
     migration = migration or (domain.migration if domain else "")
     row: Any = inventory.outgoing.get(migration) or inventory.incoming.get(migration)

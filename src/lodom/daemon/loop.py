@@ -18,7 +18,7 @@ from lodom.core.engine import Batch, Engine
 from lodom.core.errors import LodomError, StepFailed, Unexpected
 from lodom.core.failure import failure
 from lodom.core.fsm import Effect, Event, UnexpectedEvent
-from lodom.core.migration.orders import ReserveAsked, TargetChecked
+from lodom.core.migration.orders import CheckTarget, ReserveAsked, TargetChecked
 from lodom.core.model.inventory import Inventory, Ownership
 from lodom.daemon.log import about
 from lodom.daemon.timers import Timers
@@ -211,6 +211,9 @@ class Loop:
 def _key(effect: Effect) -> str:
     """Effects of the same key keep their order."""
     match effect:
+        case CheckTarget(request):
+            # Another machine may take minutes to answer, and nothing of the domain is changed.
+            return f"check {request}"
         case do.Send(migration):
             return f"migration {migration}"
         case do.Scrub():

@@ -25,6 +25,7 @@ from lodom.api.server import ApiServer, Submit, metrics_app
 from lodom.console.server import ConsoleServer
 from lodom.core.engine import Engine
 from lodom.core.errors import LodomError
+from lodom.core.fsm import Event
 from lodom.core.lifecycle.domain import strangers
 from lodom.core.lifecycle.factory import first_inventory
 from lodom.core.lifecycle.reconf import booted
@@ -39,7 +40,7 @@ from lodom.daemon.groups import GuestGroups
 from lodom.daemon.interpret import Host, Interpreter
 from lodom.daemon.load import Loads
 from lodom.daemon.log import set_up_log
-from lodom.daemon.loop import Loop
+from lodom.daemon.loop import Loop, Watch
 from lodom.daemon.metrics import Metrics
 from lodom.daemon.peers import Peers
 from lodom.daemon.recorder import Recorder
@@ -246,7 +247,9 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
         close_taps=host.close_taps,
         may_run=lambda uuid, epoch: may_run(store.ownership(), uuid, epoch, store.instance),
         post=lambda event: loop.post(groups.follow(event)),
-        settings=_driver_settings(settings, inventory, accelerator),
+        settings=_driver_settings(
+            settings, inventory, accelerator, lambda: _service_cpus(loop.engine.inventory)
+        ),
     )
     stack.push_async_callback(driver.close)
     inventory = replace(inventory, machine=replace(machine, hypervisor=await driver.capabilities()))
@@ -279,7 +282,8 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
     loads = Loads(driver.usage, lambda: list(loop.engine.inventory.domains))
     recorder, metrics, events = _watchers(store, inventory, lambda: loop.engine.inventory, loads)
     stack.callback(recorder.flush)
-    loop = Loop(Engine(inventory), store, interpreter.perform, peers.tidy, recorder.seen)
+    watch = _watch(recorder, driver)
+    loop = Loop(Engine(inventory), store, interpreter.perform, peers.tidy, watch)
     roles = _roles(settings)
     peers.server = _peer_server(settings, roles, identity, trust, peers)
     orders = Service(loop, peers, identity, trust, loads, recorder)
@@ -336,14 +340,30 @@ def _watchers(
     return recorder, metrics, events
 
 
-def _driver_settings(settings: Config, inventory: Inventory, found: Verdict) -> Settings:
+def _watch(recorder: Recorder, driver: QemuDriver) -> Watch:
+    """The recorder; and guests keep off the strands that the control domain has given up."""
+
+    def seen(event: Event | None, before: Inventory, after: Inventory) -> None:
+        recorder.seen(event, before, after)
+        if _service_cpus(before) != _service_cpus(after):
+            driver.pin()
+
+    return seen
+
+
+def _driver_settings(
+    settings: Config,
+    inventory: Inventory,
+    found: Verdict,
+    service_cpus: Callable[[], tuple[int, ...]],
+) -> Settings:
     return Settings(
         accelerator=found.accelerator,
         accelerator_reason=found.reason,
         tcg_threads=settings.host.tcg_threads,
         listen=settings.migration.stream_address or settings.migration.address or "0.0.0.0",  # noqa: S104 - the pre-shared key guards it
         users=GUEST_USERS if os.geteuid() == 0 else None,
-        service_cpus=_service_cpus(inventory),
+        service_cpus=service_cpus,
         aes=topology.has_aes(),
         firmware=firmware.installed(),
         stores=_stores(settings, inventory),

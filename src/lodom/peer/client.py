@@ -359,7 +359,7 @@ def _refusal(host: str, answer: httpx.Response, migration: str) -> LodomError:
 def _object(host: str, answer: httpx.Response) -> dict[str, Any]:
     try:
         body = msgspec.json.decode(answer.content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         body = None
     if not isinstance(body, dict):
         raise PeerRefused(host=host, reason=f"HTTP {answer.status_code}, and no JSON object")

@@ -332,7 +332,7 @@ async def _json(request: Request, limit: int) -> dict[str, Any]:
 def _object(raw: bytes) -> dict[str, Any]:
     try:
         body = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _Rejected(400, "malformed", f"not JSON: {error}") from error
     if not isinstance(body, dict):
         raise _Rejected(400, "malformed", "a JSON object is wanted")

@@ -94,9 +94,14 @@ def address(host: str, usual: int = PORT) -> tuple[str, int]:
     """(host, port) of ``host``, ``host#port`` or ``[v6]``; the colon is the target name's.
 
     Raises:
-        InvalidValue: the port is none.
+        InvalidValue: the port is none, or no host can have that name.
     """
     name, _, port = host.partition("#")
+    try:
+        name.encode("idna")  # as the look-up of the name will, which says no in no other way
+    except UnicodeError as no:
+        why = "between its dots a name has 1 to 63 characters"
+        raise InvalidValue(what="target host", value=name, why=why) from no
     if port and not (port.isdecimal() and 0 < int(port) < 1 << 16):
         raise InvalidValue(what="target port", value=port, why="it is a number, 1 to 65535")
     return name.strip("[]"), int(port) if port else usual

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from lodom.core.rules.case import BackendFacts
+from lodom.core.rules.catalogue import judge
+from lodom.grammar.parser import parse
 from rules import clean
 from rules.clean import CLEAN, LUN, brief, disk, ids, target, volume
 
@@ -111,4 +113,8 @@ def test_l17_options_and_mpgroup():
         )
     ]
     assert ids(disk(mpgroup="m")) == ["L17"]
+    for case in (volume(options=("ro",)), disk(mpgroup="m")):
+        (finding,) = judge(case)
+        order = finding.remedy.removeprefix("On beta: ldm ")
+        assert parse(order.split()).operands == {"volume": "vol0", "service": "primary-vds0"}
     assert ids(clean.domain(disk(mpgroup="m"), state="bound")) == []

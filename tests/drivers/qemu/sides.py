@@ -71,7 +71,7 @@ class Side:
             settings=Settings(
                 tcg_threads=self.tcg_threads,
                 users=self.users,
-                service_cpus=(0,),
+                service_cpus=lambda: (0,),
                 aes=True,
                 answer_s=answer_s,
                 agent_s=agent_s,

@@ -206,13 +206,32 @@ def test_the_agent_says_no(tmp_path):
     ask(tmp_path, lambda _: error, talk)
 
 
-@pytest.mark.parametrize("nonsense", [b"[]\n", b"{\n", b'{"return": [{"online": 1}]}\n'])
+NONSENSE = (
+    b"[]\n",
+    b"{\n",
+    b'{"return": [{"online": 1}]}\n',
+    b'{"return": [{"logical-id": 1e999, "online": true}]}\n',
+    b"[" * 50_000 + b"\n",
+)
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
 def test_nonsense_from_the_guest_is_no_crash(tmp_path, nonsense):
     async def talk(agent: Agent) -> None:
         with pytest.raises((AgentSilent, AgentRefused)):
             await agent.cpus()
 
     ask(tmp_path, lambda _: nonsense, talk)
+
+
+def test_output_that_is_no_base64_is_no_crash(tmp_path):
+    state = {"return": {"pid": 1, "exited": True, "exitcode": 0, "out-data": "\u00e9"}}
+
+    async def talk(agent: Agent) -> None:
+        with pytest.raises(AgentRefused, match="makes no sense"):
+            await agent.run(["/bin/sh"])
+
+    ask(tmp_path, lambda _: json.dumps(state).encode() + b"\n", talk)
 
 
 def test_no_socket_no_agent(tmp_path):

@@ -111,6 +111,8 @@ def grant_console(
 def give(inventory: Inventory, domain: Domain) -> Bindings:
     """All that the domain asks for, or nothing.
 
+    One that asks for crypto units gets its strands on cores that have free ones, if it can be.
+
     Raises:
         InvalidValue: it asks for no strand or no memory.
         ObjectUnknown, InUse: an I/O bus is not on this machine, or another domain's.
@@ -122,7 +124,11 @@ def give(inventory: Inventory, domain: Domain) -> Bindings:
             why = f"LDom {domain.name} needs some; set-{what} gives it"
             raise InvalidValue(what=f"amount of {what}", value="0", why=why)
     _own_buses(inventory, domain)
-    pids = grant_strands(inventory, wanted.vcpu)
+    machine, units = inventory.machine, crypto.free_units(inventory) if wanted.mau else ()
+    near = crypto.cores_of(machine, units)
+    pids = grant_strands(
+        inventory, wanted.vcpu, own=(s.pid for s in machine.strands if s.core in near)
+    )
     return Bindings(
         vcpus=tuple(Vcpu(vid, pid) for vid, pid in enumerate(pids)),
         blocks=grant_memory(inventory, wanted.memory),

@@ -349,7 +349,10 @@ def _halt_settled(inventory: Inventory, d: Domain) -> Effects:
 def died(inventory: Inventory, d: Domain, _: Event) -> After:
     """The process ended by itself: the owner starts it anew, unless that does not help."""
     if d.deaths + 1 >= MAX_DEATHS:
-        inventory = _put(inventory, d, state=State.BOUND, runtime=None, agent=False, deaths=0)
+        inventory = _put(
+            inventory, d, state=State.BOUND, runtime=None, agent=False, deaths=0,
+            running_since=0, storage_differs=False,
+        )  # fmt: skip
         error = StepFailed(
             what=f"LDom {d.name}", reason=f"its process died {MAX_DEATHS} times in a row"
         )

@@ -65,11 +65,13 @@ def _bindings(
 
 def _blocks(inventory: Inventory, facts: DomainFacts, *, live: bool) -> tuple[Block, ...] | str:
     blocks, free, page = sorted(facts.blocks), free_ranges(inventory), inventory.machine.page
-    placed = memory.place([b.size for b in blocks], free, page=page)
-    if isinstance(placed, tuple):
+    whole = all(b.size % page == 0 for b in blocks)  # of a running domain L14 has seen to it
+    placed = memory.place([b.size for b in blocks], free, page=page) if whole else ()
+    if placed and isinstance(placed, tuple):
         return tuple(replace(b, pa=pa) for b, pa in zip(blocks, placed, strict=True))
     if not live:
-        # Nothing lies in them yet: a bound domain is bound anew, and its blocks may split (R18).
+        # Nothing lies in them yet: a bound domain is bound anew.  Its blocks may split (R18), or
+        # grow to whole pages of this machine.
         size, base = sum(b.size for b in blocks), inventory.machine.ra_base
         carved = memory.carve(size, free, page=page, ra_base=base)
         if isinstance(carved, tuple):

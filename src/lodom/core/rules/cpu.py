@@ -91,8 +91,8 @@ def whole_cores_short(case: Case) -> Iterator[Found]:
         A migrated domain gets whole cores; a core that another domain shares does not count.
 
     Remedy:
-        Empty partly used cores on the target (ldm remove-vcpu from the domains that
-        ldm list-devices -a cpu shows there), or set rules = "3.x" on both machines.
+        Empty partly used cores on the target (ldm remove-vcpu from the domains whose strands
+        ldm list-bindings shows there), or set rules = "3.x" on both machines.
 
     Example:
         The domain uses 6 strands; of two cores of 4 one has a single strand taken: refused.

@@ -250,7 +250,7 @@ def volume_options_differ(case: Case) -> Iterator[Found]:
             yield found(
                 f'The mpgroup of volume {name} differs: "{disk.mpgroup}" on '
                 f'{case.source.machine.name}, "{volume.mpgroup}" on {case.target.machine.name}',
-                remedy=f"On {case.target.machine.name}: ldm set-vdsdev mpgroup={disk.mpgroup} "
-                f"{name}",
+                remedy=f"On {case.target.machine.name}: ldm set-vdsdev options={ours} "
+                f"mpgroup={disk.mpgroup} {name}",
                 volume=name,
             )

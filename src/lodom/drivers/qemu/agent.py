@@ -6,7 +6,6 @@ question left behind.  What the guest says is not trusted: sizes are bounded, ty
 
 import asyncio
 import base64
-import binascii
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -61,7 +60,7 @@ class Agent:
                     # A late answer must not be taken for the next question's.
                     self._hang_up()
                     raise
-        except (OSError, TimeoutError, EOFError, ValueError) as e:
+        except (OSError, TimeoutError, EOFError, ValueError, RecursionError) as e:
             raise AgentSilent("no guest agent answers") from e
         if "error" in answer:
             error = answer["error"]
@@ -132,7 +131,7 @@ class Agent:
                 GuestCpu(int(c["logical-id"]), bool(c["online"]), bool(c.get("can-offline")))
                 for c in answer
             ]
-        except (TypeError, KeyError, ValueError) as e:
+        except (TypeError, KeyError, ValueError, OverflowError) as e:
             raise AgentRefused("the agent's list of CPUs makes no sense") from e
         return tuple(sorted(found, key=lambda c: c.id))
 
@@ -165,7 +164,7 @@ class Agent:
             if state.get("exitcode", 1) != 0 or state.get("out-truncated"):
                 raise AgentRefused(f"{command[0]} failed in the guest")
             return base64.b64decode(state.get("out-data", "")).decode(errors="replace")
-        except (TypeError, KeyError, binascii.Error) as e:
+        except (TypeError, KeyError, ValueError) as e:
             raise AgentRefused("the agent's answer makes no sense") from e
         except TimeoutError as e:
             raise AgentSilent(f"{command[0]} did not end in the guest") from e

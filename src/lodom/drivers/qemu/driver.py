@@ -413,6 +413,12 @@ class QemuDriver:
         """What this machine can run; see ``probe.capabilities``."""
         return await probe.capabilities(self._settings)
 
+    def pin(self) -> None:
+        """Bind the threads of all guests anew: the control domain's strands have changed."""
+        for guest in self._guests.values():
+            with suppress(OSError):  # the process has ended
+                guest.pin()
+
     def usage(self, uuid: str) -> dict[int, float]:
         """CPU seconds that each virtual CPU has used so far; empty without a process.
 

@@ -136,7 +136,7 @@ class Guest:
         threads: dict[int, set[int]] = defaultdict(set)  # one thread may serve many slots
         for slot in self.threads.keys() & self.pins.keys():
             threads[self.threads[slot]].update(self.pins[slot])
-        self.process.pin(threads, self.settings.service_cpus)
+        self.process.pin(threads, self.settings.service_cpus())
 
     # -- sessions and watching ---------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """What the QEMU driver is told of its machine, once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +21,8 @@ class Settings:
     """An incoming copy takes the first of these TCP ports that is free; both ends count."""
     users: range | None = None
     """User ids for hypervisor processes, one a guest.  None: they run as ldmd does."""
-    service_cpus: tuple[int, ...] = ()
-    """Host CPUs of all threads that are not virtual CPUs; empty: not pinned."""
+    service_cpus: Callable[[], tuple[int, ...]] = tuple
+    """Host CPUs of all threads that are not virtual CPUs, as it is now; empty: not pinned."""
     aes: bool = False
     """The host's CPUs have AES instructions."""
     sandbox: bool = True
