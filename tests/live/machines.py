@@ -238,13 +238,14 @@ class Machine:
     def pinned(self, ldom: str) -> bool:
         """The thread that emulates all its CPUs may use those of its strands, and no others.
 
-        A strand is a host CPU in turn, of those that machine.toml names.
+        A strand is a host CPU in turn, of those that machine.toml names.  A process that has just
+        been started has no such thread yet.
         """
         named = tomllib.loads((self.placed.folder / "machine.toml").read_text())["strands"]
         host = sorted(parse_cpu_list(named["cpus"]) if "cpus" in named else os.sched_getaffinity(0))
-        (pid,) = self.qemus(ldom)
-        [thread] = [tid for tid, name in threads(pid).items() if name.startswith("ALL CPUs/")]
-        return affinity(thread) == {host[strand % len(host)] for strand in self.strands(ldom)}
+        all_threads = (item for pid in self.qemus(ldom) for item in threads(pid).items())
+        found = [affinity(t) for t, name in all_threads if name.startswith("ALL CPUs/")]
+        return found == [{host[strand % len(host)] for strand in self.strands(ldom)}]
 
     def last_words(self, ldom: str) -> str:
         """The ends of all logs of QEMU and consoles, and what the domain's threads do."""
