@@ -166,8 +166,8 @@ class Peers:
             if await self._client.is_itself(host, port):
                 raise to_itself(self._inventory(), e)
             peer = await self._client.hello(host, port)
-            await self._client.login(e.user, self.passwords.pop(e.request, ""), host, port)
-            question = await self._question(e)
+            login = self._client.login(e.user, self.passwords.pop(e.request, ""), host, port)
+            question, _ = await asyncio.gather(self._question(e), login)
             question.same = await self._handshake(migration, e.uuid, host, port)
             self._questions[migration] = question
             body = msgspec.to_builtins(question)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _LIMIT = 16 << 20
-_PAUSE_S = 0.05
+_PAUSE_S = 0.02
 
 
 class AgentSilent(Exception):

@@ -15,18 +15,25 @@ from lodom.core.model.domain import Vcpu
 _MOST = 1 << 13
 """CPUs that Linux can count to; a guest's list is not trusted beyond."""
 
-PROBE = """
+PROBE = r"""
 grep -sE '^(Name|VmSize|Cpus_allowed_list):' /proc/[0-9]*/task/[0-9]*/status
-find /sys/fs/cgroup -name cpuset.cpus.partition 2>/dev/null | while read f; do
-  case "$(cat "$f")" in root*|isolated*) echo "@ $(cat "${f%partition}effective")";; esac
-done
-find /sys/fs/cgroup /dev/cpuset -name cpuset.cpu_exclusive 2>/dev/null | while read f; do
-  d="${f%/cpuset.cpu_exclusive}"
-  [ -e "$d/../cpuset.cpu_exclusive" ] && [ "$(cat "$f")" = 1 ] && echo "@ $(cat "$d/cpuset.cpus")"
+find /sys/fs/cgroup /dev/cpuset '(' -name cpuset.cpus.partition -o -name cpuset.cpu_exclusive ')' \
+  2>/dev/null | while read -r f; do
+  d="${f%/*}" is=""
+  read -r is 2>/dev/null <"$f"
+  case "${f##*.}:$is" in
+    partition:root*|partition:isolated*) f="$d/cpuset.cpus.effective" ;;
+    cpu_exclusive:1) [ -e "$d/../cpuset.cpu_exclusive" ] || continue; f="$d/cpuset.cpus" ;;
+    *) continue ;;
+  esac
+  read -r list 2>/dev/null <"$f" && echo "@ $list"
 done
 exit 0
 """
-"""Shell for the guest: each thread's binding, then each exclusive CPU set as ``@ LIST``."""
+"""Shell for the guest: each thread's binding, then each exclusive CPU set as ``@ LIST``.
+
+A guest has a cgroup for each of its services: none costs a process.
+"""
 
 
 @dataclass(frozen=True)
