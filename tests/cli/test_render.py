@@ -11,6 +11,7 @@ import pytest
 from lodom.cli.render import render
 from lodom.cli.render.form import percent, uptime
 from lodom.core.model.domain import State
+from lodom.core.model.host import Bus, PciDevice
 from lodom.core.model.inventory import Inventory
 from lodom.core.units import GIB
 from lodom.core.views import Live, Moving, view
@@ -368,6 +369,26 @@ NOTE
 
 def test_all_devices(inventory: Inventory) -> None:
     assert shown(inventory, "list-devices", all=True) == ALL_DEVICES
+
+
+def test_what_is_on_the_buses_of_the_host(inventory: Inventory) -> None:
+    """Where I/O is asked for by name; in ``--json`` always."""
+    nic = PciDevice("0000:01:10.0", "network", "8086:154c", "iavf", "8", virtual=True)
+    disk = PciDevice("0000:00:1f.2", "storage", "8086:2922", "ahci")
+    buses = (Bus("pci@0", "bus_a", "sysfs", (disk, nic)),)
+    host = replace(inventory, machine=replace(inventory.machine, buses=buses))
+    assert shown(host, "list-devices", devices=["io"], all=True).partition("\n\n")[2] == (
+        "PCI\n"
+        "    ADDRESS          BUS      CLASS       ID          DRIVER           GROUP\n"
+        "    0000:00:1f.2     bus_a    storage     8086:2922   ahci\n"
+        "    0000:01:10.0     bus_a    network vf  8086:154c   iavf             8"
+    )
+    assert "PCI" not in shown(host, "list-devices", all=True)
+    lines = shown(host, "list-devices", devices=["io"], all=True, parseable=True).splitlines()
+    assert lines[lines.index("PCI") + 1 :] == [
+        "|dev=0000:00:1f.2|bus=pci@0|class=storage|id=8086:2922|driver=ahci|group=",
+        "|dev=0000:01:10.0|bus=pci@0|class=network|id=8086:154c|driver=iavf|group=8|vf=yes",
+    ]
 
 
 def test_devices_say_that_strands_are_emulated(emulated: Inventory) -> None:

@@ -18,7 +18,7 @@ from lodom.core.errors import (
 )
 from lodom.core.lifecycle import reconf
 from lodom.core.model.domain import State
-from lodom.core.model.host import Bus
+from lodom.core.model.host import Bus, PciDevice
 from lodom.core.model.inventory import Ownership
 from lodom.core.units import GIB
 from lodom.core.views import Live, view
@@ -259,6 +259,16 @@ def test_a_real_bus_stays_with_the_host(a, verb):
     a.engine.inventory = replace(a.engine.inventory, machine=real)
     with pytest.raises(NotSupported, match="there is no /dev/vfio/vfio"):
         a.ldm(verb, bus="bus_a", ldom="primary")
+
+
+def test_who_uses_a_real_bus_is_named(a):
+    devices = [PciDevice(f"0000:00:1f.{n}", "other", "8086:1", f"used{n}") for n in range(5)]
+    bus = Bus("pci@0", "bus_a", "sysfs", (PciDevice("0000:00:00.0", "bridge", "8086:0"), *devices))
+    real = replace(a.engine.inventory.machine, buses=(bus,))
+    a.engine.inventory = replace(a.engine.inventory, machine=real)
+    words = r"host use 0000:00:1f.0 \(used0\), .*1f.2 \(used2\) and 2 more"
+    with pytest.raises(NotSupported, match=words):
+        a.ldm("add-io", bus="bus_a", ldom="primary")
 
 
 def test_words_that_name_no_bus(a):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lodom.core.model.host import Bus, CryptoUnit, Strand
+from lodom.core.model.host import CryptoUnit, Strand
 from lodom.host import topology
 from lodom.host.topology import Cpu
 
@@ -127,16 +127,6 @@ def test_aes_counts_only_when_every_cpu_has_it(tmp_path):
     assert topology.has_aes(record(tmp_path / "a", {"proc/cpuinfo": XEON}))
     assert not topology.has_aes(record(tmp_path / "b", {"proc/cpuinfo": XEON + "flags\t: fpu\n"}))
     assert not topology.has_aes(tmp_path / "none")
-
-
-def test_root_buses_are_named_in_address_order(tmp_path):
-    for name in ("pci0000:80", "pci0000:00", "pci0001:00"):
-        (tmp_path / "sys/devices" / name).mkdir(parents=True)
-    assert topology.buses(tmp_path) == (
-        Bus("pci@0", "bus_a", "sysfs"),
-        Bus("pci@80", "bus_b", "sysfs"),
-        Bus("pci@100", "bus_c", "sysfs"),
-    )
 
 
 def test_this_host_can_be_read():

@@ -10,7 +10,7 @@ Source: ldm-cli digest 2 (which fields exist), migration digest 1.5 (status).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lodom.core.alloc.regions import free_ranges
@@ -345,7 +345,8 @@ def list_devices(arguments: Mapping[str, Any], inventory: Inventory, live: Live)
     ``vcpu``: pid, core, free (0 or 100), bound (name or ""), held (name of the domain that holds
     the strand back until it reboots, R06, or ""), cpu (the host's); ``mau``: id, cpuset, bound;
     ``memory``: pa, size, bound (``_sys_``: being scrubbed); ``io``: device, pseudonym, bound,
-    source (``sysfs``: of the host; ``declared``: in machine.toml, no device behind it);
+    source (``sysfs``: of the host; ``declared``: in machine.toml, no device behind it), devices
+    (PCI functions: address, kind, id, driver, group, virtual);
     ``emulated``: strands share the host's CPUs.
     """
     machine = inventory.machine
@@ -378,6 +379,7 @@ def list_devices(arguments: Mapping[str, Any], inventory: Inventory, live: Live)
                 "pseudonym": b.pseudonym,
                 "bound": buses.get(b.name, ""),
                 "source": b.source,
+                "devices": [asdict(device) for device in b.devices],
             }
             for b in machine.buses
         ],

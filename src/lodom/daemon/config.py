@@ -11,7 +11,7 @@ from lodom.core.model.host import MAX_MEMORY, RA_BASE, Bus, CryptoUnit, Machine,
 from lodom.core.units import MIB, format_size
 from lodom.daemon import toml, values
 from lodom.daemon.toml import Source, key, table, tables
-from lodom.host import pool, topology
+from lodom.host import pci, pool, topology
 from lodom.host.probe import vfio
 from lodom.host.topology import Cpu
 
@@ -215,7 +215,7 @@ class Config:
         """
         strands = self._strands(topology.cpus(root))
         backing = self.memory.backing or _default_backing(root)
-        buses = tuple(Bus(b.name, b.pseudonym) for b in self.io.bus) or topology.buses(root)
+        buses = tuple(Bus(b.name, b.pseudonym) for b in self.io.bus) or pci.buses(root)
         return Machine(
             name=self.name,
             instance=instance,

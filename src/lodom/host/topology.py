@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lodom.core.model.host import Bus, CryptoUnit, Strand
+from lodom.core.model.host import CryptoUnit, Strand
 
 ROOT = Path("/")
 _CPUS = Path("sys/devices/system/cpu")
@@ -158,28 +158,6 @@ def memory_available(root: Path = ROOT) -> int:
 def _meminfo(root: Path, field: str) -> int:
     match = re.search(rf"^{field}:\s*(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
     return int(match[1]) * 1024 if match else 0
-
-
-def buses(root: Path = ROOT) -> tuple[Bus, ...]:
-    """The PCI root buses: ``pci@0`` with pseudonym ``bus_a`` and so on, in address order."""
-    found = sorted(
-        tuple(int(part, 16) for part in path.name[3:].split(":"))
-        for path in (root / "sys/devices").glob("pci*:*")
-    )
-    return tuple(
-        Bus(name=f"pci@{domain << 8 | bus:x}", pseudonym=f"bus_{_letters(i)}", source="sysfs")
-        for i, (domain, bus) in enumerate(found)
-    )
-
-
-def _letters(index: int) -> str:
-    """a, b, … z, aa, ab, …"""
-    text = ""
-    index += 1
-    while index:
-        index, rest = divmod(index - 1, 26)
-        text = chr(ord("a") + rest) + text
-    return text
 
 
 def _model_name(root: Path) -> str:

@@ -33,6 +33,8 @@ def devices(d: Document, wanted: Collection[str], *, everything: bool) -> list[s
         "io": _buses(d, everything),
     }
     blocks = [tables[name] for name in DEVICES if not wanted or name in wanted]
+    if everything and "io" in wanted:
+        blocks.append(_functions(d))
     if everything and (not wanted or "cpu" in wanted):
         blocks.append(_notes(d))
     return joined(blocks)
@@ -71,6 +73,20 @@ def _buses(d: Document, everything: bool) -> list[str]:
     free = [(*cells[:2], cells[3]) for cells in rows if not cells[2]]
     shown = (*columns[:2], columns[3]) if any(cells[2] for cells in free) else columns[:2]
     return section("IO", shown, [cells[: len(shown)] for cells in free])
+
+
+def _functions(d: Document) -> list[str]:
+    """What is on the host's buses: a table of ours, shown where ``io`` is asked for by name."""
+    columns = (
+        ("ADDRESS", 17), ("BUS", 9), ("CLASS", 12), ("ID", 12), ("DRIVER", 17), ("GROUP", 0)
+    )  # fmt: skip
+    rows = [
+        (f["address"], b["pseudonym"], f["kind"] + (" vf" if f["virtual"] else ""), f["id"],
+         f["driver"], f["group"])
+        for b in d["io"]
+        for f in b["devices"]
+    ]  # fmt: skip
+    return section("PCI", columns, rows)
 
 
 def _origin(bus: Document) -> str:

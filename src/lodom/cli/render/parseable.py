@@ -258,7 +258,7 @@ def devices(d: Document, wanted: Collection[str], *, everything: bool) -> list[s
     for name, table in tables.items():
         if not wanted or name in wanted:
             lines += table(d, everything)
-    return lines
+    return lines + (_functions(d) if everything and "io" in wanted else [])
 
 
 def _strands(d: Document, everything: bool) -> list[str]:
@@ -296,6 +296,17 @@ def _buses(d: Document, everything: bool) -> list[str]:
         if everything or not b["bound"]
     ]
     return _table("IO", rows)
+
+
+def _functions(d: Document) -> list[str]:
+    rows = [
+        record("", ("dev", f["address"]), ("bus", b["device"]), ("class", f["kind"]),
+               ("id", f["id"]), ("driver", f["driver"]), ("group", f["group"]),
+               *((("vf", "yes"),) if f["virtual"] else ()))
+        for b in d["io"]
+        for f in b["devices"]
+    ]  # fmt: skip
+    return _table("PCI", rows)
 
 
 def _opts(bus: Document) -> tuple[tuple[str, object], ...]:

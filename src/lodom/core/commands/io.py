@@ -14,6 +14,9 @@ from lodom.core.model.domain import Domain, State
 from lodom.core.model.host import Bus
 from lodom.core.model.inventory import Inventory
 
+_NAMED = 3
+"""Devices that a refusal names; list-devices has them all."""
+
 
 @command("add-io")
 def add_io(inventory: Inventory, order: CommandGiven) -> Step:
@@ -45,6 +48,9 @@ def _named(inventory: Inventory, order: CommandGiven) -> tuple[Domain, Bus]:
         raise ObjectUnknown(what="I/O bus", name=name, where=" on this machine")
     if bus.source != "declared":
         why = inventory.machine.vfio or "this release leaves real devices with the host"
+        if used := [f"{d.address} ({d.driver})" for d in bus.devices if d.driver]:
+            why += f"; drivers of the host use {', '.join(used[:_NAMED])}"
+            why += f" and {len(used) - _NAMED} more" if used[_NAMED:] else ""
         raise NotSupported(what=f"Giving real bus {bus.name} to another domain", why=why)
     if domain.state not in (State.INACTIVE, State.BOUND) and not domain.control:
         raise WrongState(name=domain.name, why=f"is {domain.state}; stop it first")

@@ -45,12 +45,32 @@ class CryptoUnit:
 
 
 @dataclass(frozen=True, order=True)
+class PciDevice:
+    """One function of a PCI device of the host, as its kernel tells of it."""
+
+    address: str
+    """``0000:00:1f.2``."""
+    kind: str
+    """What it is for, in a word: ``network``, ``storage``, …"""
+    id: str
+    """Vendor and device, ``8086:2922``."""
+    driver: str = ""
+    """The driver of the host that uses it."""
+    group: str = ""
+    """Its IOMMU group: what can only be given away together; empty where there is no IOMMU."""
+    virtual: bool = False
+    """A virtual function (SR-IOV)."""
+
+
+@dataclass(frozen=True, order=True)
 class Bus:
     """An I/O bus that can be given to a domain; ``source`` is ``sysfs`` or ``declared``."""
 
     name: str
     pseudonym: str
     source: str = "declared"
+    devices: tuple[PciDevice, ...] = ()
+    """What is on it and behind its bridges; nothing on one that is declared."""
 
 
 @dataclass(frozen=True)

@@ -95,14 +95,12 @@ def domain_facts(
     backends: Backends | None = None,
     files: Iterable[FileFacts] = (),
     agent: AgentFacts | None = None,
-    direct: tuple[str, ...] = (),
     firmware: str = "bios",
     locked_by: str = "",
 ) -> DomainFacts:
     """The domain as its source knows it.
 
-    *direct* are devices that reach hardware; *locked_by* defaults to the migration that holds the
-    domain.
+    *locked_by* defaults to the migration that holds the domain.
     """
     bound, runtime = domain.bindings, domain.runtime
     return DomainFacts(
@@ -124,7 +122,7 @@ def domain_facts(
         disk_ports=runtime.disk_ports if runtime else 0,
         nic_ports=runtime.nic_ports if runtime else 0,
         io=(bound or domain.constraints).io,
-        direct=direct,
+        direct=_direct(inventory, domain),
         platform=bound.platform if bound else None,
         disks=_disks(inventory, domain, backends or {}),
         nics=_nics(inventory, domain),
@@ -134,6 +132,15 @@ def domain_facts(
         locked_by=locked_by or (f"migration {domain.migration}" if domain.migration else ""),
         storage_differs=domain.storage_differs,
     )
+
+
+def _direct(inventory: Inventory, domain: Domain) -> tuple[str, ...]:
+    """Physical devices that it reaches; the control domain has them all, and stays (R24)."""
+    if domain.control:
+        return ()
+    names = (domain.bindings or domain.constraints).io
+    buses = (bus for name in names if (bus := inventory.machine.bus(name)))
+    return tuple(device.address for bus in buses for device in bus.devices)
 
 
 def _services(inventory: Inventory, domain: Domain) -> tuple[str, ...]:
