@@ -17,7 +17,7 @@ from lodom.core.errors import (
     StepFailed,
     WrongState,
 )
-from lodom.core.lifecycle.domain import strangers
+from lodom.core.lifecycle.claims import strangers
 from lodom.core.migration import doubt
 from lodom.core.model.domain import State
 from lodom.core.units import GIB, MIB

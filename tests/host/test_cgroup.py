@@ -78,3 +78,18 @@ def test_a_process_that_is_gone_leaves_no_group():
     with pytest.raises(StepFailed, match="No such process"):
         cgroup.adopt("test", "u1", process.pid, found)
     assert not (found.base / "lodom" / "test").exists()
+
+
+@pytest.mark.parametrize("answer", ["", "#!/bin/sh\nexec sleep 60\n"], ids=["missing", "hangs"])
+def test_systemd_that_cannot_be_asked_is_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """The guest runs all the same (``daemon.groups``), and nobody waits for longer."""
+    if answer:
+        (tmp_path / "busctl").write_text(answer)
+        (tmp_path / "busctl").chmod(0o755)
+    path = f"{tmp_path}:/bin:/usr/bin" if answer else str(tmp_path)
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.setattr(cgroup, "BUS_S", 0.2)
+    with pytest.raises(StepFailed, match="scope"):
+        cgroup.adopt("m", "u", 1, cgroup.Flavour("systemd", ""))

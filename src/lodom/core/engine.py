@@ -25,7 +25,7 @@ from lodom.core.commands.form import COMMANDS, Step
 from lodom.core.commands.services import refuse_while_switching, switch_failed
 from lodom.core.errors import Busy, InvalidValue, LodomError, StepFailed
 from lodom.core.fsm import Effect, Effects, Event
-from lodom.core.lifecycle import announce, halt, reconf
+from lodom.core.lifecycle import announce, claims, halt, reconf
 from lodom.core.lifecycle import domain as life
 from lodom.core.lifecycle.factory import first_inventory as first_inventory
 from lodom.core.migration import conduct, source, steps, target
@@ -123,7 +123,9 @@ class Engine:
         copied; a higher epoch wins.
         """
         before = self.inventory
-        self.inventory = life.disowned(conduct.overtaken(self.inventory, heard or {}), heard or {})
+        self.inventory = claims.disowned(
+            conduct.overtaken(self.inventory, heard or {}), heard or {}
+        )
         effects: list[Effect] = []
         for freed in self.inventory.dirty.values():
             effects.append(do.Scrub(freed.region))

@@ -26,7 +26,7 @@ from lodom.console.server import ConsoleServer
 from lodom.core.engine import Engine
 from lodom.core.errors import LodomError
 from lodom.core.fsm import Event
-from lodom.core.lifecycle.domain import strangers
+from lodom.core.lifecycle.claims import strangers
 from lodom.core.lifecycle.factory import first_inventory
 from lodom.core.lifecycle.reconf import booted
 from lodom.core.migration.ownership import may_run
@@ -282,7 +282,7 @@ async def _assemble(settings: Config, store: Store, stack: AsyncExitStack) -> _D
     loads = Loads(driver.usage, lambda: list(loop.engine.inventory.domains))
     recorder, metrics, events = _watchers(store, inventory, lambda: loop.engine.inventory, loads)
     stack.callback(recorder.flush)
-    watch = _watch(recorder, driver)
+    watch = _watch(recorder, driver, peers)
     loop = Loop(Engine(inventory), store, interpreter.perform, peers.tidy, watch)
     roles = _roles(settings)
     peers.server = _peer_server(settings, roles, identity, trust, peers)
@@ -340,11 +340,12 @@ def _watchers(
     return recorder, metrics, events
 
 
-def _watch(recorder: Recorder, driver: QemuDriver) -> Watch:
+def _watch(recorder: Recorder, driver: QemuDriver, peers: Peers) -> Watch:
     """The recorder; and guests keep off the strands that the control domain has given up."""
 
     def seen(event: Event | None, before: Inventory, after: Inventory) -> None:
         recorder.seen(event, before, after)
+        peers.seen(event, after)
         if _service_cpus(before) != _service_cpus(after):
             driver.pin()
 

@@ -108,7 +108,10 @@ class Peers:
         self.passwords: dict[str, str] = {}
         """Of requests under way, by request; memory only."""
         self._secrets: dict[str, str] = {}
+        self._asked: dict[str, _Question] = {}
+        """Of checks whose verdict has not been taken up yet, by the migration that may follow."""
         self._questions: dict[str, _Question] = {}
+        """Of migrations that have begun, until the target is asked to reserve."""
         self._readers: dict[str, asyncio.Task[None]] = {}
 
     def secret(self, migration: str) -> str:
@@ -169,13 +172,13 @@ class Peers:
             login = self._client.login(e.user, self.passwords.pop(e.request, ""), host, port)
             question, _ = await asyncio.gather(self._question(e), login)
             question.same = await self._handshake(migration, e.uuid, host, port)
-            self._questions[migration] = question
             body = msgspec.to_builtins(question)
             answer = await self._client.ask("check", body, host, port, deadline=CHECK_S)
             verdict = msgspec.convert(answer, _Verdict)
         except LodomError as error:
             self._post(CheckFailed(e.request, error))
             return
+        self._asked[migration] = question
         self._post(
             TargetChecked(
                 request=e.request,
@@ -195,6 +198,13 @@ class Peers:
                 now=ids.now(),
             )
         )
+
+    def seen(self, event: Event | None, after: Inventory) -> None:
+        """What was asked is kept if a migration has come of it: not of a dry run or a refusal."""
+        if isinstance(event, TargetChecked):
+            question = self._asked.pop(event.migration, None)
+            if question and event.migration in after.outgoing:
+                self._questions[event.migration] = question
 
     async def _question(self, e: CheckTarget) -> _Question:
         inventory = self._inventory()
@@ -276,11 +286,12 @@ class Peers:
                 self._post(ev.Received(migration, letter))
 
     async def tidy(self) -> None:
-        """Stop reading for migrations that have ended, and forget their secrets."""
+        """Stop reading for migrations that have ended, and forget what was kept for them."""
         inventory = self._inventory()
         live = {*inventory.outgoing, *inventory.incoming}
-        for migration in [m for m in self._secrets if m not in live]:
-            del self._secrets[migration]
+        for known in (self._secrets, self._questions):
+            for migration in [m for m in known if m not in live]:
+                del known[migration]
         for migration in [m for m in self._readers if m not in inventory.outgoing]:
             task = self._readers.pop(migration)
             task.cancel()

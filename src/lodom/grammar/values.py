@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from lodom.core.units import parse_size
 
-MAX_NAME = 256
+MAX_NAME = 240
+"""A domain's log is a file: NAME.console.log has to fit into the 255 of a file system."""
 MAX_CONFIG_NAME = 64
 MAX_VIDS = 20
 MAX_MASTERS = 4

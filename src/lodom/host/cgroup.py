@@ -13,6 +13,8 @@ from pathlib import Path
 from lodom.core.errors import StepFailed
 
 ROOT = Path("/")
+BUS_S = 5.0
+"""systemd has this long to answer: nothing else is done meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,15 @@ def _scope(uuid: str, pid: int) -> str:
         ("Before", "as", "1", "lodom-guests.service"),
     )
     words = [word for one in properties for word in one]
-    done = subprocess.run(
-        ["busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
-         "org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))",
-         unit, "fail", str(len(properties)), *words, "0"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            ["busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+             "org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))",
+             unit, "fail", str(len(properties)), *words, "0"],
+            capture_output=True, text=True, timeout=BUS_S,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StepFailed(what=f"making {unit}", reason=str(error)) from error
     if done.returncode:
         raise StepFailed(what=f"making {unit}", reason=done.stderr.strip())
     return unit

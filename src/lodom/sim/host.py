@@ -16,7 +16,7 @@ from lodom.core import events as ev
 from lodom.core.engine import Batch, Engine
 from lodom.core.errors import LodomError, StepFailed
 from lodom.core.fsm import Effect, Event, UnexpectedEvent
-from lodom.core.lifecycle.domain import strangers
+from lodom.core.lifecycle.claims import strangers
 from lodom.core.migration.orders import CheckTarget, ReserveAsked, TargetChecked
 from lodom.core.migration.ownership import may_run
 from lodom.core.model.host import Machine, Region

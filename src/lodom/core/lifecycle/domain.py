@@ -8,7 +8,7 @@ Handlers are pure: (inventory, domain, event) to (inventory, effects).  ``Settle
 gave the command.  Source: ldm-cli digest 3.1; HANDOVER, "The guest has a will of its own".
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from lodom.core.fsm import Effects, Event
 from lodom.core.lifecycle import binding, devices
 from lodom.core.lifecycle.spec import guest_spec, platform
 from lodom.core.model.domain import Domain, Runtime, State
-from lodom.core.model.inventory import Inventory, Ownership
+from lodom.core.model.inventory import Inventory
 
 STOP_S = 60.0
 """A guest that was asked to shut down has this long before the stop counts as failed."""
@@ -383,53 +383,6 @@ def _vcpus_refused(inventory: Inventory, d: Domain, event: ev.VcpusRefused) -> A
     reason = "; ".join(f"CPU {vid}: {text}" if vid >= 0 else text for vid, text in event.reasons)
     error = GuestUnable(what="CPU reconfiguration", name=f"LDom {d.name}", reason=reason)
     return _put(inventory, d, bindings=replace(d.bound, vcpus=vcpus)), (_settle(d, error),)
-
-
-def strangers(inventory: Inventory, found: Mapping[str, ev.GuestFound]) -> list[str]:
-    """Processes that this journal cannot have started: it is older than what runs here.
-
-    A journal restored from a backup does not know where such a guest's memory lies; to go on could
-    give that memory to another domain.
-    """
-    wrong = []
-    for uuid, guest in sorted(found.items()):
-        d = inventory.domains.get(uuid)
-        if d is None:
-            wrong.append(f"process {guest.pid} runs domain {uuid}, which it does not know")
-        elif d.runtime and (d.runtime.pid, d.runtime.started) != (guest.pid, guest.started):
-            wrong.append(f"process {guest.pid} runs LDom {d.name}; it knows {d.runtime.pid}")
-        elif d.state in (State.INACTIVE, State.BOUND) and _has_run(inventory, d, guest):
-            wrong.append(f"process {guest.pid} runs LDom {d.name}; it knows it as {d.state}")
-    return wrong
-
-
-def _has_run(inventory: Inventory, d: Domain, guest: ev.GuestFound) -> bool:
-    """More than the rest of a start that failed, or a copy that has not been handed over.
-
-    Of a process that takes a copy ``running`` alone says nothing: so is one that does not answer.
-    One that was handed over runs before the journal says so, if ldmd ends behind ``cont``.
-    """
-    if d.migration in inventory.incoming:
-        return not inventory.owns(d.uuid) and (guest.status, guest.copy) == ("running", "completed")
-    return (guest.status, guest.copy) != ("paused", "none")
-
-
-def disowned(inventory: Inventory, heard: Mapping[str, Ownership]) -> Inventory:
-    """The inventory after other machines told their ownership records: a higher epoch wins.
-
-    A domain that turns out to be another machine's (a journal restored from a backup) holds nothing
-    here any more: it is inactive, and ``start-domain`` refuses, until it is removed.
-    """
-    for uuid, record in heard.items():
-        mine = inventory.ownership.get(uuid)
-        if mine is None or record.epoch <= mine.epoch:
-            continue
-        inventory = inventory.put("ownership", uuid, record)
-        d = inventory.domains.get(uuid)
-        if d and not d.migration and d.bindings:
-            inventory, _ = binding.take_back(inventory, d)  # the start scrubs what is dirty
-            inventory = _put(inventory, inventory.domains[uuid], state=State.INACTIVE)
-    return inventory
 
 
 def recovered(inventory: Inventory, d: Domain, found: ev.GuestFound | None) -> After:

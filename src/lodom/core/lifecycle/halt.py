@@ -60,7 +60,7 @@ def start_all(inventory: Inventory) -> life.After:
 def after_boot(inventory: Inventory) -> Inventory:
     """What ``stop_all`` stopped is to run again: no process of the boot before can be left.
 
-    They are then as after a crash of the host: ``life.disowned`` and ``life.recovered`` decide.
+    They are then as after a crash of the host: ``claims.disowned`` and ``life.recovered`` decide.
     """
     for d in _stopped(inventory, State.BOUND, State.STOPPING):
         inventory = inventory.with_domain(
