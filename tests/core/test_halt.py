@@ -64,6 +64,30 @@ def test_all_that_run_are_stopped_and_noted(a):
     assert a.inventory == a.engine.inventory  # the note is durable
 
 
+def test_a_guest_that_an_administrator_is_stopping_is_waited_for_and_stays_down(a):
+    guests(a, "ldg1", "ldg2")
+    one, two = (a.engine.inventory.named(n).uuid for n in ("ldg1", "ldg2"))
+    engine = Engine(a.engine.inventory)
+    engine.handle(ev.CommandGiven("r0", "stop-domain", {"ldoms": ["ldg1"]}, {}, 0))
+    engine.handle(ev.CommandGiven("r1", "stop-guests", {"timeout": 30}, {}, 0))
+    assert do.Reply("r1") not in told(engine, ev.GuestGone(two))
+    assert do.Reply("r1") in told(engine, ev.GuestGone(one))
+    assert state_of(engine, one) == (State.BOUND, False)
+    assert state_of(engine, two) == (State.BOUND, True)
+
+
+def test_a_guest_that_does_not_stop_for_its_administrator_is_ended_and_comes_back(a):
+    guests(a, "ldg1")
+    uuid = a.engine.inventory.named("ldg1").uuid
+    engine = Engine(a.engine.inventory)
+    engine.handle(ev.CommandGiven("r0", "stop-domain", {"ldoms": ["ldg1"]}, {}, 0))
+    engine.handle(ev.CommandGiven("r1", "stop-guests", {"timeout": 30}, {}, 0))
+    assert do.Reply("r1") not in told(engine, ev.TimerFired(f"stop:{uuid}"))
+    assert told(engine, ev.TimerFired(f"halt:{uuid}")) == [do.DestroyGuest(uuid)]
+    assert do.Reply("r1") in told(engine, ev.GuestGone(uuid))
+    assert state_of(engine, uuid) == (State.BOUND, True)
+
+
 def test_nothing_to_stop_ends_at_once(a):
     guests(a, "ldg1", start=False)
     assert a.ldm("stop-guests", timeout=60) == {}

@@ -337,13 +337,13 @@ def _stopped(inventory: Inventory, d: Domain, _: Event) -> After:
     )  # fmt: skip
     timers = (do.CancelTimer(f"stop:{d.uuid}"), do.CancelTimer(f"halt:{d.uuid}"))
     settled = _settle(d, say=f"LDom {d.name} stopped")
-    return inventory, (*timers, settled, *_halt_settled(inventory, d))
+    return inventory, (*timers, settled, *_halt_settled(inventory))
 
 
-def _halt_settled(inventory: Inventory, d: Domain) -> Effects:
-    """The last guest that went down with the host."""
-    left = (x for x in inventory.domains.values() if x.halted and x.state is State.STOPPING)
-    return (do.Settle(HALT),) if d.halted and not any(left) else ()
+def _halt_settled(inventory: Inventory) -> Effects:
+    """No guest is going down any more; who waits until the host may, hears of it."""
+    going = (d.state is State.STOPPING and not d.migration for d in inventory.domains.values())
+    return () if any(going) else (do.Settle(HALT),)
 
 
 def died(inventory: Inventory, d: Domain, _: Event) -> After:

@@ -25,10 +25,14 @@ def stop_all(inventory: Inventory, timeout_s: float) -> tuple[Inventory, list[Ef
     effects: list[Effect] = []
     held = []
     for d in inventory.sorted_domains():
-        if d.control or d.state not in _RUNS or (d.state is State.STOPPING and not d.restart):
+        if d.control or d.state not in _RUNS:
             continue
         if d.migration:
             held.append(d.name)
+            continue
+        limit = do.SetTimer(f"halt:{d.uuid}", timeout_s)
+        if d.state is State.STOPPING and not d.restart:
+            effects.append(limit)  # it is going down already, and stays down
             continue
         inventory = inventory.with_domain(
             replace(d, state=State.STOPPING, restart=False, halted=True)
@@ -37,14 +41,16 @@ def stop_all(inventory: Inventory, timeout_s: float) -> tuple[Inventory, list[Ef
             effects.append(do.ShutDownGuest(d.uuid, button=True))
         else:
             effects.append(do.DestroyGuest(d.uuid))
-        effects.append(do.SetTimer(f"halt:{d.uuid}", timeout_s))
+        effects.append(limit)
     return inventory, effects, held
 
 
 def timed_out(inventory: Inventory, d: Domain) -> life.After:
-    """The guest was asked and still runs."""
-    if not d.halted or d.state is not State.STOPPING:
+    """The guest was asked and still runs, or would not stop for its administrator."""
+    if d.migration or d.state not in (State.ACTIVE, State.STOPPING):
         return inventory, ()
+    halted = d.halted or d.state is State.ACTIVE
+    inventory = inventory.with_domain(replace(d, state=State.STOPPING, halted=halted))
     return inventory, (do.DestroyGuest(d.uuid),)
 
 
