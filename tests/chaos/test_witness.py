@@ -46,6 +46,7 @@ def test_the_old_copy_runs_on_beside_a_new_one() -> None:
 
 def test_frames_of_one_burst_may_change_places() -> None:
     assert not faults(Beat(0.1, 0, "b1", 12), Beat(0.1001, 0, "b1", 11))
+    assert not faults(Beat(0.1, 0, "b1", 13), Beat(0.11, 0, "b1", 11), Beat(0.115, 0, "b1", 12))
     assert faults(Beat(0.1, 0, "b1", 12), Beat(0.1001, 1, "b1", 11))
 
 
