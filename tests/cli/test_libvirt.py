@@ -131,6 +131,25 @@ def test_what_a_device_loses_is_said() -> None:
     assert ["add-vdsdev", "rbd:p/i@s:conf=/etc/ceph/b.conf", "x-vdd@primary-vds0"] in plan.commands
 
 
+def test_what_the_words_of_a_disk_order_is_kept_or_told() -> None:
+    """TLS to an NBD server must not become a connection in clear in silence."""
+    disks = """<devices><disk type="file" device="disk">
+      <driver name="qemu" type="raw" cache="writeback" io="native" discard="ignore"/>
+      <source file="/srv/x.img" startupPolicy="optional" index="1"/><target dev="vda" bus="virtio"/>
+    </disk><disk type="network" device="disk"><driver type="raw" cache="none" discard="unmap"/>
+      <source protocol="nbd" name="e" tls="yes"><host name="h"/></source>
+      <target dev="vdb" bus="virtio"/></disk></devices>"""
+    plan = translate(SMALL.format("x", "", 1, 1, disks).encode())
+    assert plan.lost == [
+        "cache=writeback of disk vda: there is nothing like it",
+        "discard=ignore of disk vda: there is nothing like it",
+        "startupPolicy=optional of disk vda: there is nothing like it",
+        "disk vdb: its server is to be spoken to by TLS, which is not known here; "
+        "add it with ldm add-vdsdev and ldm add-vdisk",
+    ]
+    assert not any("nbd" in word for words in plan.commands for word in words)
+
+
 def test_a_firmware_in_rom_and_a_boot_from_floppy_are_told() -> None:
     """Taken for BIOS in silence, a UEFI guest would not come up and nothing would say why."""
     system = "<os><type>hvm</type><loader>/usr/share/ovmf/OVMF.fd</loader><boot dev='fd'/></os>"

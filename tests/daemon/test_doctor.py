@@ -136,7 +136,13 @@ SOUND = PeerFacts("other", fingerprint="SHA256:x", machine="m2", release="1.0", 
 
 
 def states(facts: PeerFacts) -> dict[str, State]:
-    return {check.name: check.state for check in decide.peer(facts, 6482)}
+    return {check.name: check.state for check in decide.peer(facts, 6482, 6482)}
+
+
+def test_a_remedy_names_the_port_that_is_closed():
+    back = replace(SOUND, back="refused")
+    (check,) = [c for c in decide.peer(back, 7000, 7001) if c.name == "from peer"]
+    assert "TCP port 7001 to this host" in check.remedy
 
 
 def test_a_sound_peer():

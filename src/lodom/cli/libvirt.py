@@ -60,6 +60,11 @@ _DISK_KEPT = {
     "driver", "source", "target", "address", "alias", "boot", "readonly", "auth", "backingStore",
     "config", "snapshot",
 }  # fmt: skip
+_ATTRIBUTES = {
+    "driver": {"name", "type", "io", "discard=unmap", "cache=none", "cache=default"},
+    "source": {"file", "dev", "name", "protocol", "index", "tls=no"},
+}
+"""Of a disk: what is read, what is always so here, and what only makes it faster."""
 _NIC = {
     "filterref": "nothing filters what it sends; do it in the host's bridge",
     "bandwidth": "nothing limits it",
@@ -205,6 +210,8 @@ def _disk(plan: Plan, element: ElementTree.Element, service: str) -> _Device | N
         what = (
             "an empty CD drive" if kind == "cdrom" else f"no back end of a kind known here: {kind}"
         )
+        if (source := element.find("source")) is not None and source.get("tls") == "yes":
+            what = "its server is to be spoken to by TLS, which is not known here"
         plan.lost.append(f"disk {name}: {what}; add it with ldm add-vdsdev and ldm add-vdisk")
         return None
     driver = element.find("driver")
@@ -223,6 +230,7 @@ def _disk(plan: Plan, element: ElementTree.Element, service: str) -> _Device | N
     if kind == "cdrom" and not backend.endswith(".iso"):
         plan.lost.append(f"CD {name}: a read-only disk, as its name does not end in .iso")
     _of(plan, f"disk {name}", element, _DISK_KEPT, _DISK)
+    _attributes(plan, f"disk {name}", element)
     bus = "" if target is None else target.get("bus", "virtio")
     if kind != "cdrom" and bus != "virtio":
         plan.lost.append(f"disk {name}: bus {bus} becomes virtio; the guest needs its drivers")
@@ -243,10 +251,19 @@ def _of(
             plan.lost.append(f"{child.tag} of {what}: {why}")
 
 
+def _attributes(plan: Plan, what: str, element: ElementTree.Element) -> None:
+    """Say what the words of a disk's driver and source order that nothing here does."""
+    for tag, kept in _ATTRIBUTES.items():
+        child = element.find(tag)
+        for key, value in {} if child is None else child.attrib.items():
+            if not kept & {key, f"{key}={value}"}:
+                plan.lost.append(f"{key}={value} of {what}: there is nothing like it")
+
+
 def _backend(element: ElementTree.Element) -> str:
     """A path or URL; empty where there is none that ldm takes."""
     source = element.find("source")
-    if source is None:
+    if source is None or source.get("tls") == "yes":  # in clear it would be another connection
         return ""
     path = source.get("file") or source.get("dev") or ""
     if path.startswith("/"):

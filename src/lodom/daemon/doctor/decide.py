@@ -192,8 +192,11 @@ def running(name: str, why: str) -> Check:
 # -- another machine ----------------------------------------------------------------------------
 
 
-def peer(f: PeerFacts, port: int) -> list[Check]:
-    """What two machines need of each other; the first lack hides what it makes unknowable."""
+def peer(f: PeerFacts, port: int, own: int) -> list[Check]:
+    """What two machines need of each other; the first lack hides what it makes unknowable.
+
+    *port*: the other one's ldmd; *own*: this one's.
+    """
     who = f.host
     if f.reach:
         remedy = f"start ldmd there, let TCP port {port} through the firewalls of both"
@@ -211,7 +214,7 @@ def peer(f: PeerFacts, port: int) -> list[Check]:
     return [
         reached,
         yes("peer trust", words),
-        _way("from peer", f.back, f"{who} reaches ldmd here", "TCP port 6482 to this host"),
+        _way("from peer", f.back, f"{who} reaches ldmd here", f"TCP port {own} to this host"),
         _way("memory out", f.stream_out, f"memory can go to {who}", f"TCP 8101-8200 to {who}"),
         _way("memory in", f.stream_in, f"memory can come from {who}", "TCP 8101-8200 to this host"),
         _clock(f),

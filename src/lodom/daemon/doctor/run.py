@@ -41,7 +41,8 @@ async def doctor(path: Path, *, as_json: bool, peer: str) -> int:
 
 async def _peer(settings: Config, peer: str) -> list[Check]:
     """By the ldmd of this host, which the other one may know; without it, a connection only."""
-    host, port = address(peer, settings.migration.port)
+    own = settings.migration.port
+    host, port = address(peer, own)
     found, why = None, ""
     try:
         asked = {"host": peer}
@@ -49,7 +50,7 @@ async def _peer(settings: Config, peer: str) -> list[Check]:
         found = msgspec.convert(answer, PeerFacts)
     except (Unreachable, Refused) as error:
         why = str(error)
-    return decide.peer(found or await _connection(host, port, why), port)
+    return decide.peer(found or await _connection(host, port, why), port, own)
 
 
 async def _connection(host: str, port: int, why: str) -> PeerFacts:
