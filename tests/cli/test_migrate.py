@@ -85,6 +85,16 @@ def test_password_of_a_file_and_the_users_name_go_to_ldmd(
     assert arguments == {"ldom": "ldg1", "host": "t2", "target": "new", "password": "secret"}
 
 
+def test_an_account_without_a_name_leaves_the_user_to_ldmd(
+    ldmd: StubLdmd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a container, or while the directory service is down, a user id has none."""
+    monkeypatch.setattr(os, "getuid", lambda: (1 << 31) - 5)
+    assert run(["migrate", "-c", "ldg1", "t2"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert [arguments.get("user") for _, arguments in ldmd.asked] == [None]
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
 def test_password_file_that_others_may_read_is_refused(
     ldmd: StubLdmd, password_file: str, mode: int, capsys: pytest.CaptureFixture[str]
