@@ -272,6 +272,26 @@ def test_a_waiting_mailbox_is_answered_at_once(tmp_path):
     asyncio.run(run())
 
 
+def test_a_mailbox_is_read_on_when_the_list_of_peers_is_whole_again(tmp_path):
+    """A reader that ended over it would leave the hand-over without its answer for ever."""
+
+    async def run():
+        async with world(tmp_path) as w:
+            await w.client.login("admin", "pass:wörd", *w.at)
+            peers = tmp_path / "source" / "peers.json"
+            whole = peers.read_text()
+            peers.write_text(whole[:-9])
+            letters = w.client.mailbox(MIGRATION, *w.at)
+            waiting = asyncio.ensure_future(anext(letters))
+            await asyncio.sleep(0)
+            peers.write_text(whole)
+            w.server.post_to_mailbox(MIGRATION, codec.encode(Stands()))
+            assert await waiting == Stands()
+            await letters.aclose()
+
+    asyncio.run(run())
+
+
 def test_an_answer_does_not_wait_for_a_delayed_acknowledgement(tmp_path):
     """Without TCP_NODELAY every answer took 40 ms, three times in the guest's black-out."""
 
