@@ -139,7 +139,7 @@ class Interpreter:
                 await self._host.pool.keep(self._kept())
                 await self._host.pool.scrub(region)
                 break
-            except LodomError as error:
+            except (LodomError, OSError) as error:
                 _log.error("scrub failed", base=hex(region.base), reason=str(error))
                 await asyncio.sleep(SCRUB_AGAIN_S)
         self._post(ev.Scrubbed(region))
