@@ -194,6 +194,26 @@ def test_success_prints_numbers_with_v(
     assert captured.err == "Warning: a name differs\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "given", "code", "said"),
+    [
+        ("migrate ldg1 t2", "<&-", 2, "no terminal to read it from; use -p file"),
+        ("migrate ldg1 t2", r"< <(printf '\x80')", 2, "not text"),
+        ("recover-domain ldg1", "<&-", 0, "To have it done: ldm recover-domain -y ldg1"),
+    ],
+)
+def test_standard_input_that_says_nothing_is_no_internal_error(
+    ldmd: StubLdmd, words: str, given: str, code: int, said: str
+) -> None:
+    """Jobs of a scheduler may have none at all."""
+    ldmd.answers = lambda *_: iter([{"result": {"lines": ["In doubt."], "action": "end it"}}])
+    done = subprocess.run(
+        ["bash", "-c", f'exec "$@" {words} {given}', "ldm", *LDM], start_new_session=True,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+
+
 def test_first_contact_without_a_terminal_names_the_command(
     ldmd: StubLdmd, password_file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
