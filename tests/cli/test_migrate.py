@@ -85,6 +85,16 @@ def test_password_of_a_file_and_the_users_name_go_to_ldmd(
     assert arguments == {"ldom": "ldg1", "host": "t2", "target": "new", "password": "secret"}
 
 
+def test_an_account_without_a_name_leaves_the_user_to_ldmd(
+    ldmd: StubLdmd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a container, or while the directory service is down, a user id has none."""
+    monkeypatch.setattr(os, "getuid", lambda: (1 << 31) - 5)
+    assert run(["migrate", "-c", "ldg1", "t2"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert [arguments.get("user") for _, arguments in ldmd.asked] == [None]
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
 def test_password_file_that_others_may_read_is_refused(
     ldmd: StubLdmd, password_file: str, mode: int, capsys: pytest.CaptureFixture[str]
@@ -192,6 +202,26 @@ def test_success_prints_numbers_with_v(
         "Streams:      3\nTotal time:   4.2 s\nLongest stop: 87 ms\nBytes sent:   1.5G\n"
     )
     assert captured.err == "Warning: a name differs\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "code", "said"),
+    [
+        ("migrate ldg1 t2", "<&-", 2, "no terminal to read it from; use -p file"),
+        ("migrate ldg1 t2", r"< <(printf '\x80')", 2, "not text"),
+        ("recover-domain ldg1", "<&-", 0, "To have it done: ldm recover-domain -y ldg1"),
+    ],
+)
+def test_standard_input_that_says_nothing_is_no_internal_error(
+    ldmd: StubLdmd, words: str, given: str, code: int, said: str
+) -> None:
+    """Jobs of a scheduler may have none at all."""
+    ldmd.answers = lambda *_: iter([{"result": {"lines": ["In doubt."], "action": "end it"}}])
+    done = subprocess.run(
+        ["bash", "-c", f'exec "$@" {words} {given}', "ldm", *LDM], start_new_session=True,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
 
 
 def test_first_contact_without_a_terminal_names_the_command(

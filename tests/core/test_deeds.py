@@ -313,6 +313,16 @@ def test_l02_a_machine_is_no_target_of_its_own(a, dry_run):
     assert str(error) == f"Domain Migration of LDom ldg1 {verdict}"
 
 
+@pytest.mark.parametrize(("how", "user"), [({"certificates": True}, ""), ({}, "root")])
+def test_who_comes_with_a_certificate_is_no_user_of_the_target(a, how, user):
+    """``-c``: a user's name beside it would be asked for its password there."""
+    guest(a, start=False)
+    arguments = {"ldom": "ldg1", "host": "b", "user": "root", **how}
+    order = ev.CommandGiven("r1", "migrate-domain", arguments, {})
+    step = conduct.migrate(a.engine.inventory, order)
+    assert [check.user for check in step.effects] == [user]
+
+
 # -- other operations ---------------------------------------------------------------------------
 
 _MOVING = {

@@ -87,6 +87,13 @@ BAD = {
     "switches": ('[[machine]]\nname = "a"\nswitches = "abc"\n', "line 3", "list of names"),
     "switch numbers": ('[[machine]]\nname = "a"\nswitches = [1]\n', "line 3", "text"),
     "a name of the lab": ('[[machine]]\nname = "client"\n', "line 2", "for itself"),
+    "a folder of the lab": ('[[machine]]\nname = "password"\n', "line 2", "for itself"),
+    "the mark of the demo": ('[[machine]]\nname = "Demo"\n', "line 2", "for itself"),
+    "one host name twice": ('[[machine]]\nname = "a"\n[[machine]]\nname = "A"\n', "line 4", '"A"'),
+    "an address": ('[[machine]]\nname = "0x1F"\n', "line 2", "taken for an address"),
+    "too many machines": (
+        "".join(f'[[machine]]\nname = "m{i}"\n' for i in range(254)), "line 507", "at most 253"
+    ),
     "a switch twice": ('[[machine]]\nname = "a"\nswitches = ["s", "s"]\n', "line 3", '"s"'),
     "a switch that is a disk server": (
         '[[machine]]\nname = "a"\nswitches = ["primary-vds0"]\n', "line 3", "another service"

@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from peer_worlds import HOST, identity, world
 
-from lodom.core.errors import InvalidValue, PeerUnreachable, PeerUntrusted
+from lodom.core.errors import InvalidValue, PeerUnreachable, PeerUntrusted, StepFailed
 from lodom.peer import signature
 from lodom.peer.client import PeerClient
 from lodom.peer.identity import fingerprint, open_identity, public_key_of
@@ -93,6 +93,18 @@ def test_trust_is_kept_by_host_and_port(tmp_path):
     trust.forget("::1", 7000)
     assert not trust.knows_key(two.public_key)
     assert trust.certificate("host.example", 7000) is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]x", "[1]", '{"host": 1}', '{"host": "no PEM"}', "\x80"])
+def test_a_list_of_peers_that_somebody_has_spoilt_is_named(tmp_path, text):
+    """It is read at each use because people change it; nothing of it is lost by the next write."""
+    path = tmp_path / "peers"
+    path.write_text(text, "latin-1")
+    trust = Trust(path)
+    for use in (trust.peers, lambda: trust.certificate(HOST), lambda: trust.accept(HOST, b"")):
+        with pytest.raises(StepFailed, match=f"Reading {path} failed: it is no list of"):
+            use()
+    assert path.read_text("latin-1") == text
 
 
 def test_tls_below_1_3_is_refused(tmp_path):

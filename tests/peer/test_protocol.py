@@ -56,6 +56,18 @@ def test_a_machine_knows_itself_under_any_name(tmp_path, accepted):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("name", ["target..lab", "t" * 64])
+def test_a_name_that_no_machine_can_have_is_a_machine_that_is_not_there(tmp_path, name):
+    """The look-up refuses it before it asks anybody, in words of its own."""
+
+    async def run():
+        async with world(tmp_path) as w:
+            with pytest.raises(PeerUnreachable, match="a part of it is empty or too long"):
+                await w.client.is_itself(name)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("target", "source", "spoken"),
     [((1,), (1, 2), 1), ((1, 2), (1,), 1), ((1, 2), (2, 1), 2), ((2, 3), (1, 2), 2)],
@@ -255,6 +267,26 @@ def test_a_waiting_mailbox_is_answered_at_once(tmp_path):
             w.server.post_to_mailbox(MIGRATION, codec.encode(Stands()))
             async with asyncio.timeout(5):
                 assert await waiting == Stands()
+            await letters.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_mailbox_is_read_on_when_the_list_of_peers_is_whole_again(tmp_path):
+    """A reader that ended over it would leave the hand-over without its answer for ever."""
+
+    async def run():
+        async with world(tmp_path) as w:
+            await w.client.login("admin", "pass:wörd", *w.at)
+            peers = tmp_path / "source" / "peers.json"
+            whole = peers.read_text()
+            peers.write_text(whole[:-9])
+            letters = w.client.mailbox(MIGRATION, *w.at)
+            waiting = asyncio.ensure_future(anext(letters))
+            await asyncio.sleep(0)
+            peers.write_text(whole)
+            w.server.post_to_mailbox(MIGRATION, codec.encode(Stands()))
+            assert await waiting == Stands()
             await letters.aclose()
 
     asyncio.run(run())

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -38,7 +39,8 @@ def migrate(arguments: Document, *, verbose: bool = False) -> int:
     verbose = verbose or bool(arguments.get("verbose"))
     as_json = bool(arguments.get("json"))
     order = {k: v for k, v in arguments.items() if k not in ("verbose", "json", "password_file")}
-    order.setdefault("user", pwd.getpwuid(os.getuid()).pw_name)
+    with suppress(KeyError):  # an account of no name: ldmd says who it takes that for
+        order.setdefault("user", pwd.getpwuid(os.getuid()).pw_name)
     if not order.get("certificates"):
         file = arguments.get("password_file")
         order["password"] = read_password(file) if file else ask_password()

@@ -11,7 +11,7 @@ PROMPT = "Target Password:"
 
 def interactive() -> bool:
     """Somebody can read our question and answer it."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def agreed(question: str) -> bool:
@@ -46,7 +46,11 @@ def _typed() -> str:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
         print(PROMPT, end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
+        try:
+            line = sys.stdin.readline() if sys.stdin else ""  # closed by who started us
+            line.encode()
+        except UnicodeError:
+            raise InvalidValue(what="password", value="", why="not text") from None
         print(file=sys.stderr)
         if not line:
             why = "no terminal to read it from; use -p file"

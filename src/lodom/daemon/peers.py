@@ -12,7 +12,7 @@ import structlog
 
 from lodom.core import events as ev
 from lodom.core import messages as msg
-from lodom.core.errors import InvalidValue, LodomError, PeerForgot
+from lodom.core.errors import InvalidValue, LodomError, PeerForgot, PeerRefused
 from lodom.core.fsm import Event
 from lodom.core.messages import Message
 from lodom.core.migration.conduct import drawing, judged, own_facts, streams, to_itself
@@ -154,10 +154,11 @@ class Peers:
         try:
             async with asyncio.timeout(EPOCHS_S):
                 answer = await self._client.ask("epochs", dict.fromkeys(uuids, 0), host, port)
+            known = _understood(host, answer, dict[str, tuple[int, str]])
         except (LodomError, TimeoutError) as error:
             _log.warning("a peer says nothing of epochs", peer=peer, reason=str(error))
             return []
-        return [(uuid, int(epoch), str(owner)) for uuid, (epoch, owner) in answer.items()]
+        return [(uuid, epoch, owner) for uuid, (epoch, owner) in known.items()]
 
     # -- as the source ---------------------------------------------------------------------------
 
@@ -174,7 +175,7 @@ class Peers:
             question.same = await self._handshake(migration, e.uuid, host, port)
             body = msgspec.to_builtins(question)
             answer = await self._client.ask("check", body, host, port, deadline=CHECK_S)
-            verdict = msgspec.convert(answer, _Verdict)
+            verdict = _understood(e.host, answer, _Verdict)
         except LodomError as error:
             self._post(CheckFailed(e.request, error))
             return
@@ -388,3 +389,15 @@ def _convert(body: dict[str, Any], kind: Any) -> Any:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
         raise InvalidValue(what="request of a peer", value=kind.__name__, why=str(error)) from error
+
+
+def _understood(host: str, answer: dict[str, Any], kind: Any) -> Any:
+    """The answer of a peer, which may be of another release.
+
+    Raises:
+        PeerRefused: it is none.
+    """
+    try:
+        return msgspec.convert(answer, kind)
+    except msgspec.ValidationError as error:
+        raise PeerRefused(host=host, reason=f"its answer cannot be read: {error}") from error

@@ -42,6 +42,8 @@ def _name(value: Any) -> str:
     """Fit for a namespace, a host name and a folder."""
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?", values.text(value)):
         raise ValueError("must be 1 to 32 letters, digits and inner dashes")
+    if re.fullmatch(r"\d+|0[Xx][0-9A-Fa-f]*", str(value)):
+        raise ValueError("would be taken for an address: must have another letter")
     return str(value)
 
 
@@ -118,8 +120,10 @@ class Topology:
     link: Link = table(Link)
 
 
-TAKEN = ("client", "wire", "localhost")
-"""Names of the lab's own namespaces and hosts."""
+TAKEN = ("client", "wire", "localhost", "password", "demo")
+"""Names of the lab's own namespaces, hosts and files."""
+MOST = 253
+"""Machines that have addresses of their own beside the client's."""
 DISK_SERVER, CONCENTRATOR = "primary-vds0", "primary-vcc0"
 
 DEFAULT = Topology((LabMachine("dt90-319"), LabMachine("dt212-239")))
@@ -134,16 +138,19 @@ def load(path: Path) -> Topology:
     found, source = toml.load(path, Topology)
     if not found.machines:
         raise source.fault("machine", "no [[machine]] is declared")
-    seen: set[str] = set()
+    if len(found.machines) > MOST:
+        raise source.fault(f"machine[{MOST}]", f"one too many: a lab has at most {MOST} machines")
+    seen: set[str] = set()  # as the resolver compares them, without case
     for index, machine in enumerate(found.machines):
         at = f"machine[{index}]"
         if not machine.name:
             raise source.fault(at, "has no name")
-        if machine.name in seen:
+        known = machine.name.lower()
+        if known in seen:
             raise source.fault(f"{at}.name", f'"{machine.name}": the name of another machine')
-        if machine.name in TAKEN:
+        if known in TAKEN:
             raise source.fault(f"{at}.name", f'"{machine.name}": the lab has this name for itself')
-        seen.add(machine.name)
+        seen.add(known)
         _check(machine, at, source)
     return found
 

@@ -13,7 +13,13 @@ import socket
 import ssl
 from pathlib import Path
 
-from lodom.core.errors import InvalidValue, LodomError, PeerUnreachable, PeerUntrusted
+from lodom.core.errors import (
+    InvalidValue,
+    LodomError,
+    PeerUnreachable,
+    PeerUntrusted,
+    StepFailed,
+)
 from lodom.peer.identity import fingerprint, public_key_of, write_private
 
 PORT = 6482
@@ -42,27 +48,23 @@ class Trust:
 
     def certificate(self, host: str, port: int = PORT) -> bytes | None:
         """The accepted certificate (DER) of the peer, or nothing."""
-        pem = self._read().get(name_of(host, port))
-        return None if pem is None else ssl.PEM_cert_to_DER_cert(pem)
+        return self._read().get(name_of(host, port))
 
     def peers(self) -> dict[str, str]:
         """Fingerprint by peer (``host``, or ``host:port`` off the usual port), sorted."""
-        peers = sorted(self._read().items())
-        return {name: fingerprint(ssl.PEM_cert_to_DER_cert(pem)) for name, pem in peers}
+        return {name: fingerprint(shown) for name, shown in sorted(self._read().items())}
 
     def accept(self, host: str, certificate: bytes, port: int = PORT) -> None:
         """Believe this certificate (DER), and no other, for the peer from now on.  Durable."""
-        pem = ssl.DER_cert_to_PEM_cert(certificate)
-        self._write({**self._read(), name_of(host, port): pem})
+        self._write({**self._read(), name_of(host, port): certificate})
 
     def forget(self, host: str, port: int = PORT) -> None:
         """Believe nothing of the peer any more."""
-        self._write({n: pem for n, pem in self._read().items() if n != name_of(host, port)})
+        self._write({n: c for n, c in self._read().items() if n != name_of(host, port)})
 
     def knows_key(self, public_key: str) -> bool:
         """Whether an accepted certificate has this key (``migrate-domain -c``: no password)."""
-        pems = self._read().values()
-        return any(public_key_of(ssl.PEM_cert_to_DER_cert(pem)) == public_key for pem in pems)
+        return any(public_key_of(known) == public_key for known in self._read().values())
 
     def context(self, host: str, port: int = PORT) -> ssl.SSLContext:
         """TLS 1.3 that completes a handshake only with the peer.
@@ -80,14 +82,24 @@ class Trust:
         context.load_verify_locations(cafile=str(self._ca))
         return context
 
-    def _read(self) -> dict[str, str]:
+    def _read(self) -> dict[str, bytes]:
+        """The accepted certificates (DER) by peer.
+
+        Raises:
+            StepFailed: the file cannot be used; somebody may have changed it by hand.
+        """
         try:
-            return dict(json.loads(self._path.read_text()))
+            found = dict(json.loads(self._path.read_text()))
+            return {name: ssl.PEM_cert_to_DER_cert(pem) for name, pem in found.items()}
         except FileNotFoundError:
             return {}
+        except (ValueError, TypeError, AttributeError) as fault:
+            why = f"it is no list of accepted certificates: {fault}"
+            raise StepFailed(what=f"Reading {self._path}", reason=why) from fault
 
-    def _write(self, peers: dict[str, str]) -> None:
-        write_private(self._path, json.dumps(peers, indent=1, sort_keys=True).encode())
+    def _write(self, peers: dict[str, bytes]) -> None:
+        pems = {name: ssl.DER_cert_to_PEM_cert(known) for name, known in peers.items()}
+        write_private(self._path, json.dumps(pems, indent=1, sort_keys=True).encode())
 
 
 def address(host: str, usual: int = PORT) -> tuple[str, int]:
@@ -119,7 +131,7 @@ async def read_certificate(host: str, port: int = PORT) -> bytes:
             _, writer = await asyncio.open_connection(
                 host, port, ssl=context, happy_eyeballs_delay=0.25
             )
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, UnicodeError) as error:
         raise connection_error(host, error) from error
     try:
         certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -150,6 +162,8 @@ def _reason(causes: list[BaseException]) -> str:
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
             return f"no TLS 1.3 there: {cause.reason or cause}"
+        if isinstance(cause, UnicodeError):  # nobody was asked: no name has such parts
+            return "name not known: a part of it is empty or too long"
         if isinstance(cause, socket.gaierror):
             return cause.strerror or "name not known"
         if isinstance(cause, OSError) and not isinstance(cause, TimeoutError) and cause.errno:

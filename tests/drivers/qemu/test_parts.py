@@ -5,14 +5,18 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sides import SPEC
 
+from lodom.core.effects import LaunchGuest
 from lodom.core.errors import NotSupported, StepFailed
 from lodom.core.model.guest import GuestDisk
 from lodom.drivers.qemu import images, launch, probe, process
 from lodom.drivers.qemu.agent import Agent, AgentRefused, AgentSilent
+from lodom.drivers.qemu.settings import Settings
 from lodom.host import disks
 
 QCOW2 = b"QFI\xfb" + bytes(508)
@@ -97,6 +101,41 @@ def test_a_guest_keeps_its_user_unless_taken():
     assert launch.user_for("uuid", None, ()) is None
     with pytest.raises(StepFailed, match="all of the range"):
         launch.user_for("uuid", users, set(users))
+
+
+class Noting(launch.Launcher):
+    """Notes each guest's user; starts nothing."""
+
+    def __init__(self, folder, users):
+        self.given = []
+        super().__init__(
+            run_dir=folder, log_dir=folder, backing=None, open_tap=None, close_taps=self._close,
+            settings=Settings(users=users), post=None,
+        )  # fmt: skip
+
+    async def _close(self, uuid):
+        pass
+
+    async def _spawn(self, effect, folder, user):
+        self.given.append(user)
+        await asyncio.sleep(0)  # the others' turn
+        raise StepFailed(what="Starting", reason="enough is known")
+
+
+def test_guests_that_start_side_by_side_have_users_of_their_own(tmp_path):
+    """None of their processes is there yet when the others choose."""
+    users = range(100, 103)
+    same = [u for u in map(str, range(99)) if launch.user_for(u, users, ()) == users[0]][:3]
+    orders = [LaunchGuest(replace(SPEC, uuid=uuid)) for uuid in same]
+
+    async def run():
+        launcher = Noting(tmp_path, users)
+        for _ in range(2):  # what failed gives its user back
+            launches = [launcher.launch(order, ()) for order in orders]
+            await asyncio.gather(*launches, return_exceptions=True)
+        return launcher.given
+
+    assert sorted(asyncio.run(run())) == sorted([*users, *users])
 
 
 def test_a_process_is_watched_to_its_end(tmp_path):

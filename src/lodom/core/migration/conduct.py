@@ -68,7 +68,7 @@ def migrate(inventory: Inventory, order: ev.CommandGiven) -> Step:
         request=order.request,
         uuid=domain.uuid,
         host=args["host"],
-        user=args.get("user") or "",
+        user="" if args.get("certificates") else args.get("user") or "",
         target_name=args.get("target") or domain.name,
         force=bool(args.get("force")),
         dry_run=bool(args.get("dry_run")),

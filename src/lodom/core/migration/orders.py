@@ -14,7 +14,8 @@ from lodom.core.rules.form import Finding
 class CheckTarget(Effect):
     """Phase check: gather the domain's facts, ask the target to judge: ``TargetChecked``.
 
-    Nothing changes anywhere.  The password travels beside the effect, not in it.
+    Nothing changes anywhere.  The password travels beside the effect, not in it.  Without a user
+    this machine's certificate is to be trusted there.
     """
 
     request: str

@@ -5,7 +5,8 @@ import os
 import shutil
 import socket
 import zlib
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from lodom.core.effects import LaunchGuest
@@ -41,6 +42,31 @@ def user_for(uuid: str, users: range | None, taken: Collection[int]) -> int | No
     raise StepFailed(what="Choosing a user id for the guest", reason="all of the range are in use")
 
 
+class Users:
+    """The user ids that launches have chosen and that no process shows yet."""
+
+    def __init__(self, users: range | None) -> None:
+        self._users = users
+        self._chosen: set[int] = set()
+
+    @contextmanager
+    def chosen(self, uuid: str, taken: Collection[int]) -> Iterator[int | None]:
+        """As ``user_for``; until the body ends no other launch gets the same.
+
+        Raises:
+            StepFailed: all are taken.
+        """
+        user = user_for(uuid, self._users, {*taken, *self._chosen})
+        if user is None:
+            yield None
+            return
+        self._chosen.add(user)
+        try:
+            yield user
+        finally:
+            self._chosen.discard(user)
+
+
 class Launcher:
     """Makes guests out of specifications."""
 
@@ -62,6 +88,7 @@ class Launcher:
         self._close_taps = close_taps
         self._settings = settings
         self._post = post
+        self._users = Users(settings.users)
         self._version: tuple[int, int, int] | None = None
 
     async def launch(self, effect: LaunchGuest, taken: Collection[int]) -> tuple[Guest, int]:
@@ -75,11 +102,11 @@ class Launcher:
         guest: Guest | None = None
         process: Process | None = None
         try:
-            user = user_for(uuid, self._settings.users, taken)
-            process = await self._spawn(effect, folder, user)
-            guest = Guest(uuid, folder, process, self._settings, self._post)
-            await self._meet(guest, effect, user)
-            port = await copying.listen(guest, effect.incoming) if effect.incoming else 0
+            with self._users.chosen(uuid, taken) as user:
+                process = await self._spawn(effect, folder, user)
+                guest = Guest(uuid, folder, process, self._settings, self._post)
+                await self._meet(guest, effect, user)
+                port = await copying.listen(guest, effect.incoming) if effect.incoming else 0
         except (OSError, TimeoutError, qmp.NoAnswer, qmp.Refused, LodomError) as e:
             words = await self._failure(effect.spec.name, process, e)
             if guest is not None:
