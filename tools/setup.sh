@@ -280,7 +280,10 @@ _setup_remove() {
             _setup_fail "nothing was removed: $extra came later and needs some of these packages"
     fi
     _setup_consent
-    [ ! -e /run/lodom-lab/demo ] || .venv/bin/ldm-lab down
+    if [ -e /run/lodom-lab/demo ]; then
+        [ -x .venv/bin/ldm-lab ] || _setup_fail "the lab is up, and .venv that ends it is gone: ./demo first"
+        .venv/bin/ldm-lab down
+    fi
     # e2fsprogs counts as essential, yet was not there before; nothing else goes, see above.
     [ ${#packages[@]} -eq 0 ] || _setup_apt purge --yes --allow-remove-essential "${packages[@]}" ||
         _setup_fail "apt-get could not remove the packages; $SETUP_REASON"

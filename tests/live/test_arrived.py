@@ -164,3 +164,15 @@ def test_r28_r29_r30_onto_other_storage_by_force(world: World, domains: Make) ->
         assert disk["found"] > 0, "what it had written before it left"
     world.remove("ldg1")
     b.ldm("remove-vdsdev", f"right@{VDS}")
+
+
+def test_a_machine_that_is_trusted_needs_no_password(world: World, domains: Make) -> None:
+    """``migrate-domain -c``: its certificate speaks for it, where the target allows that."""
+    a, b = world.a, world.b
+    domains("ldg1")
+    a.ldm("bind-domain", "ldg1")
+    words = ("migrate-domain", "-c", "ldg1", b.name)
+    assert "certificates = true under [auth]" in a.tried(*words).err
+    with configured(b, r"^\[auth\]", "[auth]\ncertificates = true"):
+        a.ldm(*words)
+        assert ("ldg1" in a.names(), "ldg1" in b.names()) == (False, True)

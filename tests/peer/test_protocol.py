@@ -145,7 +145,7 @@ def test_a_trusted_certificate_replaces_the_password(tmp_path):
     async def run():
         target_trust = Trust(tmp_path / "accepted-by-target")
         async with world(tmp_path, trusts_key=target_trust.knows_key) as w:
-            with pytest.raises(PeerRefused, match="does not trust the certificate"):
+            with pytest.raises(PeerRefused, match="certificates = true"):
                 await w.client.login("", "", *w.at)
             target_trust.accept("source", w.source_id.certificate)
             await w.client.login("", "", *w.at)

@@ -189,7 +189,11 @@ class PeerServer:
             raise _Rejected(400, "malformed", "user, password: text is wanted")
         if not user and not password:
             if not self._trusts_key(key):
-                raise _Rejected(403, "denied", "it does not trust the certificate of this machine")
+                why = (
+                    "it takes no certificate of this machine for a password: that needs, there, "
+                    "certificates = true under [auth] of machine.toml, and ldm-setup trust"
+                )
+                raise _Rejected(403, "denied", why)
         else:
             address = request.client.host if request.client else ""
             if WRITE not in (await self._auth.login(user, password, address) or ()):
@@ -239,7 +243,7 @@ class PeerServer:
             raise _Rejected(400, "malformed", "after, wait: numbers are wanted") from error
         if query.get("box") != self._mail.id:
             after = 0
-        wait = min(max(wait, 0.0), MAX_WAIT_S)
+        wait = min(wait, MAX_WAIT_S) if wait > 0 else 0.0  # "nan" is a number to float
         letters = await self._mail.fetch(migration, after, wait)
         found = [{"n": number, "message": letter} for number, letter in letters]
         return _ok({"box": self._mail.id, "messages": found})

@@ -139,7 +139,10 @@ class QemuDriver:
             if there.home != effect.home:
                 raise StepFailed(what="Starting the hypervisor", reason="the domain has a process")
             return there, await copying.port(there) if effect.incoming else 0
-        taken = {g.process.user() for g in self._guests.values() if not g.process.gone}
+        taken = set[int]()
+        for other in self._guests.values():
+            with suppress(OSError):  # one that has just ended has none
+                taken.add(other.process.user())
         guest, port = await self._launcher.launch(effect, taken)
         self._keep(guest)
         if effect.incoming is not None:
