@@ -56,18 +56,6 @@ def test_a_machine_knows_itself_under_any_name(tmp_path, accepted):
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("name", ["target..lab", "t" * 64])
-def test_a_name_that_no_machine_can_have_is_a_machine_that_is_not_there(tmp_path, name):
-    """The look-up refuses it before it asks anybody, in words of its own."""
-
-    async def run():
-        async with world(tmp_path) as w:
-            with pytest.raises(PeerUnreachable, match="a part of it is empty or too long"):
-                await w.client.is_itself(name)
-
-    asyncio.run(run())
-
-
 @pytest.mark.parametrize(
     ("target", "source", "spoken"),
     [((1,), (1, 2), 1), ((1, 2), (1,), 1), ((1, 2), (2, 1), 2), ((2, 3), (1, 2), 2)],

@@ -46,11 +46,7 @@ def _typed() -> str:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
         print(PROMPT, end="", file=sys.stderr, flush=True)
-        try:
-            line = sys.stdin.readline() if sys.stdin else ""  # closed by who started us
-            line.encode()
-        except UnicodeError:
-            raise InvalidValue(what="password", value="", why="not text") from None
+        line = sys.stdin.readline() if sys.stdin else ""  # closed by who started us
         print(file=sys.stderr)
         if not line:
             why = "no terminal to read it from; use -p file"

@@ -326,7 +326,7 @@ def _silent(error: BaseException | None) -> bool:
 
 def _local(host: str) -> bool:
     """Whether the name is of an address of this machine; nothing is sent."""
-    with contextlib.suppress(OSError, UnicodeError):
+    with contextlib.suppress(OSError):
         for family, kind, _, _, to in socket.getaddrinfo(host, PORT, type=socket.SOCK_DGRAM):
             with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
                 probe.connect(to)

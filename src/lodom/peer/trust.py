@@ -131,7 +131,7 @@ async def read_certificate(host: str, port: int = PORT) -> bytes:
             _, writer = await asyncio.open_connection(
                 host, port, ssl=context, happy_eyeballs_delay=0.25
             )
-    except (OSError, TimeoutError, UnicodeError) as error:
+    except (OSError, TimeoutError) as error:
         raise connection_error(host, error) from error
     try:
         certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -162,8 +162,6 @@ def _reason(causes: list[BaseException]) -> str:
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
             return f"no TLS 1.3 there: {cause.reason or cause}"
-        if isinstance(cause, UnicodeError):  # nobody was asked: no name has such parts
-            return "name not known: a part of it is empty or too long"
         if isinstance(cause, socket.gaierror):
             return cause.strerror or "name not known"
         if isinstance(cause, OSError) and not isinstance(cause, TimeoutError) and cause.errno:
