@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import select
 import socket
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from pyroute2 import netns
+from spaces import inside, spaces
 
 from lodom.core.rules import lan as judge
 from lodom.core.rules.case import LanFacts
@@ -33,20 +32,16 @@ def eventually(done, what):
 class Box:
     """A machine: a namespace with a bridge ``sw``."""
 
-    def __init__(self, letter):
-        self.name = f"lodom-lan-{os.getpid()}{letter}"
-        netns.create(self.name)
+    def __init__(self, name):
+        self.name = name
         # Silent until the test says something.
         self.ipv6("default", on=False)
         self.ip("link", "add", "sw", "type", "bridge")
 
     def inside(self, do):
         """What *do* returns, done in the namespace."""
-        netns.pushns(self.name)
-        try:
+        with inside(self.name):
             return do()
-        finally:
-            netns.popns()
 
     def ipv6(self, device, on):
         path = f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6"
@@ -73,19 +68,14 @@ class Box:
 @pytest.fixture
 def boxes():
     """Two machines whose switches are on one wire."""
-    made = []
-    try:
-        for letter in "ab":
-            made.append(Box(letter))
-        a, b = made
+    names = ("lodom-test-a", "lodom-test-b")
+    with spaces(*names):
+        a, b = map(Box, names)
         a.ip("link", "add", "up0", "type", "veth", "peer", "name", "up0", "netns", b.name)
         for box in (a, b):
             box.ip("link", "set", "up0", "master", "sw", "up")
             box.ip("link", "set", "sw", "up")
         yield a, b
-    finally:
-        for box in made:
-            netns.remove(box.name)
 
 
 @pytest.mark.live

@@ -6,7 +6,7 @@ import os
 import subprocess
 
 import pytest
-from pyroute2 import netns
+from spaces import inside, spaces
 
 from lodom.core.errors import InUse, InvalidValue, NotSupported, StepFailed
 from lodom.host import net
@@ -14,15 +14,14 @@ from lodom.host import net
 UUID = "c2c3d93b-a3f9-60f6-a45e-f35d55c05fb6"
 
 
+SPACE = "lodom-test-net"
+
+
 @pytest.fixture
 def namespace():
     """A namespace that the test's thread lives in until its end."""
-    name = f"lodom-test-{os.getpid()}"
-    netns.create(name)
-    netns.pushns(name)
-    yield name
-    netns.popns()
-    netns.remove(name)
+    with spaces(SPACE), inside(SPACE):
+        yield SPACE
 
 
 def ip(*words: str) -> None:

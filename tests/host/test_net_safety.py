@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pyroute2 import netns
+from spaces import inside, spaces
 
 from lodom.core.errors import InUse, InvalidValue, StepFailed
 from lodom.host import firewall, links, net
@@ -178,7 +178,7 @@ def test_what_iptables_legacy_says():
     assert firewall.legacy_chains("ip", "iptables-legacy", "-P FORWARD ACCEPT\n") == ((), False)
 
 
-HERE, FAR = (f"lodom-{name}-{os.getpid()}" for name in ("safe", "far"))
+HERE, FAR = "lodom-test-here", "lodom-test-far"
 
 
 # -- in a namespace -----------------------------------------------------------------------------
@@ -187,14 +187,9 @@ HERE, FAR = (f"lodom-{name}-{os.getpid()}" for name in ("safe", "far"))
 @pytest.fixture
 def namespace():
     """A namespace that the test's thread lives in until its end, and one for far ends of wires."""
-    netns.create(FAR)
-    netns.create(HERE)
-    netns.pushns(HERE)
-    Path("/proc/sys/net/ipv6/conf/default/dad_transmits").write_text("0")
-    yield
-    netns.popns()
-    netns.remove(HERE)
-    netns.remove(FAR)
+    with spaces(HERE, FAR), inside(HERE):
+        Path("/proc/sys/net/ipv6/conf/default/dad_transmits").write_text("0")
+        yield
 
 
 def ip(*words: str) -> None:

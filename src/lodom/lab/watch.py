@@ -279,6 +279,13 @@ class Counter(_Listener, Arrivals):
             self.add(int(number))
         return True
 
+    def wait(self, count: int = 1, *, since: float | None = None, within: float) -> None:
+        """As of any arrivals; the error tells if the connection has ended."""
+        try:
+            super().wait(count, since=since, within=within)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}: {self.ended or 'the connection is open'}") from None
+
     @property
     def unbroken(self) -> bool:
         """Still open, of one boot, and it never went back."""
