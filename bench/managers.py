@@ -36,7 +36,7 @@ class Guest:
     def kernel_args(self) -> str:
         """See guest/README.md."""
         return (
-            f"console=ttyS0 quiet lodom.name={self.name} lodom.ip={self.address}/24 "
+            f"console=ttyS0 quiet no_timer_check lodom.name={self.name} lodom.ip={self.address}/24 "
             f"lodom.heartbeat={HEARTBEATS} lodom.disk=1"
         )
 

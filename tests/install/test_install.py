@@ -27,7 +27,7 @@ def walk(site: Site) -> Walk:
     page = Walk(site)
     page.first["ldm bind-domain db1"] = [
         "ldm set-variable boot-kernel=/srv/domains/vmlinuz boot-initrd=/srv/domains/initrd "
-        f"'boot-args=console=ttyS0 quiet lodom.name=db1 lodom.ip={ADDRESS}/24' db1"
+        f"'boot-args=console=ttyS0 quiet no_timer_check lodom.name=db1 lodom.ip={ADDRESS}/24' db1"
     ]
     return page
 

@@ -363,8 +363,8 @@ class World:
         kernel, initrd = self._guest
         ldm(
             "set-variable", f"boot-kernel={kernel}", f"boot-initrd={initrd}",
-            f"boot-args=console=ttyS0 quiet lodom.name={name} lodom.ip={made.address}/24 "
-            f"lodom.heartbeat=10.97.1.254:7999 {args}", name,
+            f"boot-args=console=ttyS0 quiet no_timer_check lodom.name={name} "
+            f"lodom.ip={made.address}/24 lodom.heartbeat=10.97.1.254:7999 {args}", name,
         )  # fmt: skip
         return made
 

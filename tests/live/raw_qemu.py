@@ -97,7 +97,7 @@ def _argv(
     image: tuple[Path, Path], folder: Path, disk: Path, megabytes: int, cpus: int
 ) -> list[str]:
     append = (
-        f"console=ttyS0 quiet lodom.name={NAME} lodom.ip={ADDRESS}/24 lodom.disk=1 "
+        f"console=ttyS0 quiet no_timer_check lodom.name={NAME} lodom.ip={ADDRESS}/24 lodom.disk=1 "
         "lodom.heartbeat=10.97.1.254:7999"
     )
     half = f"size={megabytes >> 1}M,share=on"

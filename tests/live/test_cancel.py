@@ -66,13 +66,34 @@ def test_cancelled(
             eventually(lambda: a.row("ldg1")["flags"] == "-n----", "an ordinary domain again")
             eventually(lambda: domain.status.read()["cpus"] == VCPUS, "its strands are back")
             eventually(lambda: b.state() == there, "the target is as before")
+            assert beats.boots("ldg1") == [boot], "it was never started anew"
             beats.of("ldg1").wait(100, within=10)
             counter.wait(100, within=10)
             assert counter.unbroken, counter.ended
-        assert (beats.boots("ldg1"), beats.repeated("ldg1")) == ([boot], 0)
+        assert beats.repeated("ldg1") == 0
         assert b.qemus("ldg1") == []
         assert (a.blocks("ldg1"), a.strands("ldg1")) == (blocks, strands)
         eventually(lambda: b.is_zero(b.free_memory()), "the target's memory is scrubbed")
+
+
+@pytest.mark.long
+def test_cancelled_again_and_again(world: World, domains: Make, slow_link: None) -> None:
+    """The guest outlives it: QEMU 10.0 died of one in fifty while streams were being written to."""
+    a, b = world.a, world.b
+    domain = domains("ldg1", vcpus=VCPUS)
+    with Heartbeats() as beats:
+        boot = domain.start(beats)
+        with domain.counter() as counter:
+            for _ in range(25):
+                ldm = a.begin(*a.migrate_words("ldg1", b))
+                eventually(lambda: copying(world, "ldg1"), "the copy")
+                cancel_by_interrupt(world, ldm)
+                assert a.end(ldm).code != 0
+                eventually(lambda: a.row("ldg1")["flags"] == "-n----", "an ordinary domain again")
+                eventually(lambda: "ldg1" not in b.names(), "the target has heard of it")
+                assert beats.boots("ldg1") == [boot], "it was never started anew"
+            counter.wait(100, within=10)
+            assert counter.unbroken, counter.ended
 
 
 @pytest.mark.usefixtures("slow_link")

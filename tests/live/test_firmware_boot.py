@@ -60,8 +60,11 @@ def cds(world: World, guest: tuple[Path, Path], tmp_path: Path) -> list[str]:
     names = ["cd1", "cd2"]
     for name in names:
         file = tmp_path / f"{name}.iso"
-        words = "console=ttyS0 quiet lodom.heartbeat=10.97.1.254:7999 lodom.ip=10.97.1.60/24"
-        order = [ROOT / "guest/iso.sh", file, *words.split(), f"lodom.name={name}"]
+        words = (
+            f"console=ttyS0 quiet no_timer_check lodom.name={name} lodom.ip=10.97.1.60/24 "
+            "lodom.heartbeat=10.97.1.254:7999"
+        )
+        order = [ROOT / "guest/iso.sh", file, *words.split()]
         subprocess.run(order, check=True)
         world.a.ldm("add-vdsdev", "options=ro", str(file), f"{name}@primary-vds0")
     return names

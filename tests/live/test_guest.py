@@ -49,7 +49,7 @@ class Vm:
         with (folder / "disk").open("r+b") as disk:
             disk.truncate(MIB)
         append = (
-            "console=ttyS0 quiet lodom.name=ldg1 lodom.ip=10.0.2.15/24 lodom.disk=1 "
+            "console=ttyS0 quiet no_timer_check lodom.name=ldg1 lodom.ip=10.0.2.15/24 lodom.disk=1 "
             f"lodom.heartbeat=10.0.2.2:{self.heartbeats.getsockname()[1]} {args}"
         )
         self.process = subprocess.Popen(self._argv(image, append), stderr=subprocess.PIPE)

@@ -16,7 +16,7 @@ XML = """<domain type='kvm'>
   <name>old1</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>
   <os><type arch='x86_64' machine='pc-i440fx-2.8'>hvm</type>
     <kernel>{kernel}</kernel><initrd>{initrd}</initrd>
-    <cmdline>console=ttyS0 quiet lodom.name=old1 lodom.ip=10.97.1.61/24
+    <cmdline>console=ttyS0 quiet no_timer_check lodom.name=old1 lodom.ip=10.97.1.61/24
  lodom.heartbeat=10.97.1.254:7999 lodom.disk=1</cmdline></os>
   <devices>
     <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>

@@ -45,5 +45,5 @@ def booting() -> GuestSpec:
         SPEC,
         kernel=str(ROOT / "build/guest/vmlinuz"),
         initrd=str(ROOT / "build/guest/initrd"),
-        kernel_args="console=ttyS0 quiet lodom.name=ldg1",
+        kernel_args="console=ttyS0 quiet no_timer_check lodom.name=ldg1",
     )

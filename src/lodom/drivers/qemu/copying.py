@@ -8,7 +8,7 @@ Source: QMP reference, ``migrate`` and its capabilities; HANDOVER, "The ordinary
 import asyncio
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from lodom.core import events as ev
 from lodom.core.effects import Incoming, StartCopy
 from lodom.core.errors import StepFailed
-from lodom.drivers.qemu import crypto, translate
+from lodom.drivers.qemu import crypto, instep, translate
 from lodom.drivers.qemu.guest import Guest
 from lodom.drivers.qemu.qmp import NoAnswer, Refused
 
@@ -331,7 +331,7 @@ async def cancel(
         await asyncio.wait({sending})
     while not guest.process.gone:
         try:
-            await guest.execute("migrate_cancel", deadline=_FAREWELL_S)
+            await _call_off(guest, port)
             if not await _ended(guest, port, within=_FAREWELL_S):
                 continue
             await _drop_credentials(guest, migration)
@@ -343,6 +343,29 @@ async def cancel(
             continue
         guest.post(ev.CopyCancelled(guest.uuid, migration))
         return
+
+
+async def _call_off(guest: Guest, port: int) -> None:
+    """Give the order; a QEMU that may die of it gets it with the threads of the copy in step.
+
+    Raises:
+        Refused, NoAnswer: QEMU said no, or nothing.
+    """
+
+    async def order() -> None:
+        await guest.execute("migrate_cancel", deadline=_FAREWELL_S)
+
+    leader = instep.leader(guest.process)
+    if not leader or not (10, 0) <= await _version(guest) < (10, 2):
+        await order()
+        return
+    async with AsyncExitStack() as main_loop:
+        async with instep.halted(leader):
+            await order()
+            await main_loop.enter_async_context(instep.halted(guest.process.pid))
+        if not await instep.at_rest(guest.process, _BUSY_S):
+            guest.process.shut_connections(port)
+            await instep.at_rest(guest.process, _BUSY_S)
 
 
 async def _ended(guest: Guest, port: int, within: float) -> bool:

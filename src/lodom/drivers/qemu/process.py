@@ -152,6 +152,14 @@ class Process:
         """The host CPUs that *thread* may use."""
         return tuple(sorted(os.sched_getaffinity(thread)))
 
+    def state(self, thread: int) -> str:
+        """What *thread* does: R runs or may, S sleeps, t is halted (proc(5), stat).
+
+        Raises:
+            OSError: it has ended.
+        """
+        return _stat(Path(f"/proc/{self.pid}/task/{thread}/stat"))[0]
+
     def cpu_seconds(self, thread: int) -> float:
         """CPU time that *thread* has used, user and system."""
         fields = _stat(Path(f"/proc/{self.pid}/task/{thread}/stat"))

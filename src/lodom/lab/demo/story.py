@@ -87,7 +87,7 @@ def machines(stage: Stage, world: World) -> None:
     for p in (one, two):
         stage.ldm(p, "add-vdsdev", str(world.volume), "vol1@primary-vds0")
     arguments = (
-        f"console=ttyS0 quiet lodom.name={NAME} lodom.ip={ADDRESS}/24"
+        f"console=ttyS0 quiet no_timer_check lodom.name={NAME} lodom.ip={ADDRESS}/24"
         " lodom.heartbeat=10.97.1.254:7999 lodom.disk=1 lodom.dirty=20:32"
     )
     for line in (
