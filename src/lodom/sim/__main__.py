@@ -1,6 +1,7 @@
 """``python -m lodom.sim N``: N seeds; ``--seed S``: one, with its trace.  Ends 1 on a violation."""
 
 import argparse
+import signal
 import sys
 import time
 import traceback
@@ -50,6 +51,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="tell the run of this seed alone")
     parser.add_argument("--stop", type=int, default=20, help="stop after so many violations")
     args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to put in order
     return _one(args.seed) if args.seed is not None else _many(args.first, args.count, args.stop)
 
 

@@ -6,6 +6,7 @@ number up to the bound, all in one search (``strata``).  ``--quick``: a few smal
 
 import argparse
 import resource
+import signal
 import sys
 import time
 from collections import Counter
@@ -133,6 +134,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lodom.sim.explore", description=main.__doc__)
     parser.add_argument("--quick", action="store_true", help="the small budgets only")
     quick = parser.parse_args().quick
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to put in order
     told: Counter[str] = Counter()
     for name, budget in (QUICK if quick else {"the whole bound": BOUND}).items():
         for live in (True, False):
